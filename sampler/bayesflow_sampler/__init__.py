@@ -1,0 +1,1 @@
+"""Bayesian workflow generation: Sequential Monte Carlo over workflow steps."""

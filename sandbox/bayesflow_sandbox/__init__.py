@@ -1,0 +1,1 @@
+"""Runs untrusted workflow code; knows nothing of LLMs, MCP or SQL."""

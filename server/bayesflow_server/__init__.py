@@ -1,0 +1,1 @@
+"""BayesFlow MCP: the application around the sampler and the sandbox."""

@@ -1,0 +1,1 @@
+"""Tasks and scores: datasets, splits, scorers, and running a workflow over examples."""

@@ -1,0 +1,1 @@
+"""Everything between a call and a provider: cache, budget, limits, accounting."""

@@ -1,0 +1,1 @@
+"""What an MCP client sees: tools, their texts and their result models."""

@@ -1,0 +1,1 @@
+"""Chat models: the port and one adapter a provider."""
