@@ -85,7 +85,7 @@ class Grammar:
         return state
 
     def log_probability(self, workflow: Workflow) -> float:
-        """log p(s) of a workflow or of a prefix; -inf for what the grammar does not write."""
+        """Log p(s) of a workflow or of a prefix; -inf for what the grammar does not write."""
         state: str | None = self.start
         total = 0.0
         for step in workflow.steps:
@@ -140,6 +140,11 @@ class GrammarPrior:
     grammar: Grammar
     seed: int
     coherent: bool = True
+
+    @property
+    def root(self) -> Workflow:
+        """The empty prefix."""
+        return Workflow(PREAMBLE, ())
 
     async def extend(self, prefix: Workflow, key: DrawKey) -> Workflow:
         """One more step and a rollout: a complete workflow that begins with `prefix`."""

@@ -13,8 +13,8 @@
     next = "read"                          # absent: the workflow ends, and `code` returns
     code = """shots = DEMONSTRATIONS[:<<k>>]"""
 
-`<<name>>` is replaced by a value of `each` or by a slot the caller fills (as a Python literal), such
-as the task's instructions.
+`<<name>>` is replaced by a value of `each` or by a slot the caller fills (as a Python literal),
+such as the task's instructions.
 '''
 
 import ast
@@ -128,10 +128,11 @@ def _body(code: str, where: str, *, ends: bool) -> str:
 
 
 def _combinations(each: object, where: str) -> list[dict[str, object]]:
-    if not isinstance(each, dict) or not all(isinstance(v, list) and v for v in each.values()):
+    table = cast("dict[str, object]", each if isinstance(each, dict) else {"": None})
+    lists = {k: cast("list[object]", v) for k, v in table.items() if isinstance(v, list) and v}
+    if len(lists) < len(table):
         raise GrammarError(f"{where}: `each` must map names to lists of values.")
-    table = cast("dict[str, list[object]]", each)
-    return [dict(zip(table, values, strict=True)) for values in itertools.product(*table.values())]
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
 def _normalise(entries: list[_Entry]) -> dict[str, tuple[Production, ...]]:

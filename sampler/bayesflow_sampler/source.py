@@ -18,7 +18,8 @@ from bayesflow_sampler.types import Step, Workflow
 __all__ = ["STEP_HEADER", "indent_code", "parse_workflow"]
 
 STEP_HEADER: Final = re.compile(
-    r"^#+\s*step\s*(?P<number>\d+)\s*[a-z]?\s*(?:[:.\-–—)]+\s*)?(?P<title>.*)$", re.IGNORECASE
+    r"^#+\s*step\s*(?P<number>\d+)\s*[a-z]?\s*(?:[:.)\-\u2013\u2014]+\s*)?(?P<title>.*)$",
+    re.IGNORECASE,
 )
 
 

@@ -46,7 +46,7 @@ class Workflow:
     """A workflow or a prefix of one.
 
     Attributes:
-        preamble: The source in front of the first step: imports, class header, `__init__`, docstring.
+        preamble: The source in front of the first step: imports, class header, `__init__`.
         steps: The steps, in order.
         indent: Spaces in front of a statement in the body of `__call__`.
     """
@@ -133,8 +133,10 @@ class Evaluation:
         """Variance of `mean` as an estimate of the full reward.
 
         The sample variance of the row scores is floored, so that rows that all agree do not
-        look certain.
+        look certain. That a workflow does not run at all is certain.
         """
+        if self.failure is not None:
+            return 0.0
         count = len(self.scores)
         spread = statistics.variance(self.scores) if count > 1 else 0.25
         return max(spread, floor) / count
@@ -172,7 +174,7 @@ class Particle:
         value: The (shrunk) mean reward of the rollouts; a child shrinks towards it.
         rollouts: The K complete workflows that were scored.
         clean: No refined ancestor.
-        ancestor: Index of the parent among the previous round's pool, or None in round 1.
+        ancestor: Index of the parent in the previous round's pool; -1 where there is none.
         terminal: The prefix is a complete workflow: nothing will extend it.
     """
 
@@ -182,7 +184,7 @@ class Particle:
     value: float
     rollouts: tuple[Candidate, ...]
     clean: bool
-    ancestor: int | None
+    ancestor: int
     terminal: bool
 
 

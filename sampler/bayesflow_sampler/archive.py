@@ -1,0 +1,172 @@
+"""Every complete workflow of a search, merged by content, and the posterior over them.
+
+A clean rollout k of particle i in round t estimates the target with weight
+w = exp(ℓ_i) · exp(β·R) / (N·K_i): each round's rollouts are properly weighted for p(s)·exp(β·R(s)),
+so Σ w is an unbiased estimate of Z for a β fixed beforehand, and normalised weights estimate q.
+Lineages that descend from a refinement are left out and the sum is still divided by N; all lineages
+together overrate Z. Rounds are pooled for coherent priors; else the last round counts alone.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from bayesflow_sampler.types import Candidate, Evaluation, Generation, Origin, RowSet, Workflow
+from bayesflow_sampler.weights import effective_sample_size, log_sum_exp
+
+__all__ = ["Archive", "Entry", "Posterior"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One distinct complete workflow and all that is known of it.
+
+    Attributes:
+        workflow: The workflow.
+        scores: Validation score by row position, from every round that ran it.
+        round: The round that first wrote it; 0 if it was there before the search.
+        origin: Who wrote it first; a clean prior draw supersedes a refinement.
+        parent_id: The workflow it was edited from, or None.
+        clean: Some lineage without a refined ancestor wrote it.
+        failure: Why it does not run, or None.
+    """
+
+    workflow: Workflow
+    scores: dict[int, float]
+    round: int
+    origin: Origin
+    parent_id: str | None
+    clean: bool
+    failure: str | None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Its validation scores so far, as one evaluation."""
+        positions = tuple(sorted(self.scores))
+        return Evaluation(
+            self.workflow.workflow_id,
+            RowSet("validation", positions),
+            tuple(self.scores[position] for position in positions),
+            self.failure,
+        )
+
+
+class Posterior(NamedTuple):
+    """The weighted archive at one β.
+
+    Attributes:
+        probability: Posterior probability of each workflow id; they sum to 1.
+        log_evidence: log Ẑ, averaged over the pooled rounds.
+        effective_sample_size: ESS of the pooled draws.
+        rounds: The rounds that were pooled.
+    """
+
+    probability: dict[str, float]
+    log_evidence: float
+    effective_sample_size: float
+    rounds: tuple[int, ...]
+
+
+class _Draw(NamedTuple):
+    round: int
+    workflow_id: str
+    log_share: float  # ℓ_i − log(N·K_i)
+
+
+@dataclass
+class Archive:
+    """Collects generations; answers what has been seen and how probable it is.
+
+    Attributes:
+        validation_rows: How many validation rows there are; a reward is full with that many.
+        pool_rounds: Whether all fully scored rounds are pooled (coherent priors) or the last only.
+        entries: Every distinct workflow, in the order of appearance.
+    """
+
+    validation_rows: int
+    pool_rounds: bool = True
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    _draws: list[_Draw] = field(default_factory=list[_Draw])
+
+    def add(self, generation: Generation) -> None:
+        """Takes in one round."""
+        for candidate in generation.candidates:
+            self.add_candidate(candidate)
+        count = len(generation.particles)
+        self._draws += [
+            _Draw(
+                generation.round,
+                rollout.workflow.workflow_id,
+                particle.log_weight - math.log(count * len(particle.rollouts)),
+            )
+            for particle in generation.particles
+            if particle.clean
+            for rollout in particle.rollouts
+        ]
+
+    def add_candidate(self, candidate: Candidate) -> None:
+        """Merges one scored workflow."""
+        workflow_id = candidate.workflow.workflow_id
+        known = self.entries.get(workflow_id)
+        if known is None or (candidate.clean and not known.clean):
+            scores = {} if known is None else known.scores
+            known = Entry(
+                candidate.workflow,
+                scores,
+                candidate.round,
+                candidate.origin,
+                candidate.parent_id,
+                candidate.clean,
+                None,
+            )
+            self.entries[workflow_id] = known
+        self.add_evaluation(candidate.evaluation)
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Merges further validation scores of a workflow that is already here."""
+        entry = self.entries[evaluation.workflow_id]
+        scores = entry.scores | dict(zip(evaluation.rows.positions, evaluation.scores, strict=True))
+        self.entries[evaluation.workflow_id] = replace(
+            entry, scores=scores, failure=entry.failure or evaluation.failure
+        )
+
+    def full_reward(self, workflow_id: str) -> float | None:
+        """R(s), or None while not every validation row is scored (a failed workflow has 0)."""
+        entry = self.entries[workflow_id]
+        if entry.failure is not None:
+            return 0.0
+        if len(entry.scores) < self.validation_rows:
+            return None
+        return statistics.fmean(entry.scores.values())
+
+    def posterior(self, inverse_temperature: float) -> Posterior | None:
+        """Q over the workflows drawn from the prior, at any β > 0, without a further call.
+
+        Returns:
+            None if no round is fully scored or no clean lineage is left.
+        """
+        rewards = {draw.workflow_id: self.full_reward(draw.workflow_id) for draw in self._draws}
+        rounds = sorted({draw.round for draw in self._draws})
+        whole = [
+            number
+            for number in rounds
+            if all(rewards[d.workflow_id] is not None for d in self._draws if d.round == number)
+        ]
+        used = tuple(whole if self.pool_rounds else whole[-1:])
+        pooled = [
+            (draw.workflow_id, draw.log_share + inverse_temperature * reward)
+            for draw in self._draws
+            if draw.round in used and (reward := rewards[draw.workflow_id]) is not None
+        ]
+        if not pooled:
+            return None
+        log_weights = [log_weight for _, log_weight in pooled]
+        total = log_sum_exp(log_weights)
+        probability: dict[str, float] = {}
+        for workflow_id, log_weight in pooled:
+            share = math.exp(log_weight - total)
+            probability[workflow_id] = probability.get(workflow_id, 0.0) + share
+        return Posterior(
+            probability, total - math.log(len(used)), effective_sample_size(log_weights), used
+        )

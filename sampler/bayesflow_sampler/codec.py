@@ -1,0 +1,38 @@
+"""Workflows and edits as JSON text, for journals and stores."""
+
+import json
+from typing import cast
+
+from bayesflow_sampler.ports import Edit
+from bayesflow_sampler.types import Step, Workflow
+
+__all__ = ["decode_edit", "decode_workflow", "encode_edit", "encode_workflow"]
+
+
+def encode_workflow(workflow: Workflow) -> str:
+    """The workflow as JSON: preamble, indent, and [title, body, module] for each step."""
+    return json.dumps(
+        {
+            "preamble": workflow.preamble,
+            "indent": workflow.indent,
+            "steps": [[step.title, step.body, step.module] for step in workflow.steps],
+        }
+    )
+
+
+def decode_workflow(text: str) -> Workflow:
+    """The workflow that `encode_workflow` wrote."""
+    data = json.loads(text)
+    steps = cast("list[list[str]]", data["steps"])
+    return Workflow(data["preamble"], tuple(Step(*step) for step in steps), data["indent"])
+
+
+def encode_edit(edit: Edit) -> str:
+    """The edit as JSON."""
+    return json.dumps({"parent": edit.parent_id, "workflow": encode_workflow(edit.workflow)})
+
+
+def decode_edit(text: str) -> Edit:
+    """The edit that `encode_edit` wrote."""
+    data = json.loads(text)
+    return Edit(decode_workflow(data["workflow"]), data["parent"])

@@ -1,0 +1,76 @@
+"""Chooses what the search leaves open, and writes down why: β, and the rows of each round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.randomness import permutation
+from bayesflow_sampler.tempering import fit_inverse_temperature
+from bayesflow_sampler.types import RowSet
+
+__all__ = ["Controller"]
+
+_ATTEMPTS = 3
+
+
+@dataclass
+class Controller:
+    """Decides β and the rows of each round (DESIGN decisions 13 and 14).
+
+    Attributes:
+        options: The search's settings.
+        rows: How many validation rows there are.
+        seed: The run's seed; minibatches are drawn from it.
+        inverse_temperature: β in force; 1 until it is fitted.
+    """
+
+    options: SearchOptions
+    rows: int
+    seed: int
+    inverse_temperature: float = field(init=False)
+    _fitted: bool = field(init=False)
+    _attempts: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        fixed = self.options.inverse_temperature
+        self._fitted = fixed is not None
+        self.inverse_temperature = 1.0 if fixed is None else fixed
+
+    def rows_of(self, round_number: int) -> RowSet:
+        """The rows that score round t: the same for all its particles, new ones each round."""
+        size = self.options.minibatch
+        full = round_number == self.options.rounds or not self._fitted
+        if size is None or size >= self.rows or full:
+            return RowSet("validation", tuple(range(self.rows)))
+        begin = (round_number - 1) * size
+        drawn: list[int] = []
+        while len(drawn) < size:
+            cycle, place = divmod(begin + len(drawn), self.rows)
+            order = permutation(self.rows, self.seed, "minibatch", cycle)
+            fresh = [row for row in order[place:] if row not in drawn]
+            drawn += fresh[: size - len(drawn)] or [row for row in order if row not in drawn][:1]
+        return RowSet("validation", tuple(sorted(drawn)))
+
+    def observe(self, rewards: Sequence[float]) -> tuple[str, ...]:
+        """Fits β to the full rewards of a round's clean rollouts, if it is still open.
+
+        Returns:
+            What was decided and why, one sentence each.
+        """
+        if self._fitted:
+            return ()
+        self._attempts += 1
+        target = max(1.0, len(rewards) / 2)
+        beta = fit_inverse_temperature(rewards, target)
+        if beta is not None:
+            self._fitted = True
+            self.inverse_temperature = beta
+            return (
+                f"beta = {beta:.3g}, fitted so that the effective sample size of the "
+                f"{len(rewards)} fully scored rollouts is {target:g}; estimates at a fitted beta "
+                "are consistent, not unbiased.",
+            )
+        if self._attempts < _ATTEMPTS:
+            return ("beta stays 1: all rewards of this round are equal; tried again next round.",)
+        self._fitted = True
+        return ("beta stays 1: no spread of rewards in three rounds.",)

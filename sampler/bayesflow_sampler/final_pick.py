@@ -1,0 +1,94 @@
+"""The final answer, chosen so that its headline number is honest (DESIGN decision 16).
+
+The largest of many validation means is biased upward by points, so the search's maximum is never
+the answer as it stands: the best few by *shrunk* score are completed to the whole validation split,
+the best of those are scored on rows the search never saw (the selection split), and the winner is
+the best by the mean over both. It is then measured once on the test split, elsewhere.
+"""
+
+import asyncio
+import statistics
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from bayesflow_sampler.archive import Archive
+from bayesflow_sampler.ports import Reward
+from bayesflow_sampler.shrinkage import reward_variance, shrink
+from bayesflow_sampler.types import Evaluation, RowSet, Workflow
+
+__all__ = ["Finalist", "choose", "shrunk_rewards"]
+
+COMPLETED: Final = 10
+RESCORED: Final = 5
+
+
+class Finalist(NamedTuple):
+    """A workflow that reached the last comparison.
+
+    Attributes:
+        workflow: The workflow.
+        validation: Its full validation scores.
+        shrunk: Its validation mean, shrunk towards the mean of all workflows seen.
+        selection: Its scores on the selection split, or None if there is none.
+    """
+
+    workflow: Workflow
+    validation: Evaluation
+    shrunk: float
+    selection: Evaluation | None
+
+    @property
+    def pooled(self) -> float:
+        """What the finalists are ranked by: the mean over validation and selection rows."""
+        if self.selection is None:
+            return self.shrunk
+        return statistics.fmean((*self.validation.scores, *self.selection.scores))
+
+
+def shrunk_rewards(archive: Archive) -> dict[str, float]:
+    """Every workflow's validation mean, shrunk towards the mean of all by its noise."""
+    evaluations = [entry.evaluation for entry in archive.entries.values()]
+    if not evaluations:
+        return {}
+    centre = statistics.fmean(evaluation.mean for evaluation in evaluations)
+    variance = reward_variance(evaluations)
+    return {
+        evaluation.workflow_id: shrink(evaluation.mean, evaluation.noise(), centre, variance)
+        for evaluation in evaluations
+    }
+
+
+async def choose(archive: Archive, reward: Reward) -> list[Finalist]:
+    """Ranks the finalists, best first. The archive learns their full validation scores.
+
+    Args:
+        archive: Every workflow seen, refinements included; at least one.
+        reward: Scores the missing rows.
+    """
+    validation = RowSet("validation", tuple(range(reward.size("validation"))))
+    best = _best(shrunk_rewards(archive), COMPLETED)
+    full = await _score(reward, [archive.entries[name].workflow for name in best], validation)
+    for evaluation in full:
+        archive.add_evaluation(evaluation)
+    shrunk = shrunk_rewards(archive)
+    completed = {evaluation.workflow_id: evaluation for evaluation in full}
+    names = _best({name: shrunk[name] for name in completed}, RESCORED)
+    workflows = [archive.entries[name].workflow for name in names]
+    selection: Sequence[Evaluation | None] = [None] * len(names)
+    if rows := reward.size("selection"):
+        selection = await _score(reward, workflows, RowSet("selection", tuple(range(rows))))
+    finalists = [
+        Finalist(workflow, completed[name], shrunk[name], extra)
+        for name, workflow, extra in zip(names, workflows, selection, strict=True)
+    ]
+    return sorted(finalists, key=lambda finalist: -finalist.pooled)
+
+
+def _best(scores: dict[str, float], count: int) -> list[str]:
+    return sorted(scores, key=lambda name: (-scores[name], name))[:count]
+
+
+async def _score(reward: Reward, workflows: Sequence[Workflow], rows: RowSet) -> list[Evaluation]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(reward.score(workflow, rows)) for workflow in workflows]
+    return [task.result() for task in tasks]

@@ -1,0 +1,31 @@
+"""Shrinking noisy mean scores: towards a parent's value in selection, the pool's mean in the pick.
+
+A reward measured on n rows is R̂ = R + noise with variance v/n. Given the variance s² of R over
+workflows, the posterior mean is λ·R̂ + (1−λ)·centre with λ = s²/(s² + v/n). So noise does not
+select, and where a round says nothing (λ → 0) earlier selection stands.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Final
+
+from bayesflow_sampler.types import Evaluation
+
+__all__ = ["reward_variance", "shrink"]
+
+_LEAST_VARIANCE: Final = 1e-4
+
+
+def reward_variance(evaluations: Sequence[Evaluation]) -> float:
+    """s²: the variance of the true rewards by the method of moments, at least 1e-4."""
+    if len(evaluations) < 2:
+        return _LEAST_VARIANCE
+    spread = statistics.variance(evaluation.mean for evaluation in evaluations)
+    noise = statistics.fmean(evaluation.noise() for evaluation in evaluations)
+    return max(spread - noise, _LEAST_VARIANCE)
+
+
+def shrink(mean: float, noise: float, centre: float, variance: float) -> float:
+    """λ·mean + (1−λ)·centre with λ = variance / (variance + noise)."""
+    weight = variance / (variance + noise)
+    return weight * mean + (1 - weight) * centre
