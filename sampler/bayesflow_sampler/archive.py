@@ -9,13 +9,14 @@ together overrate Z. Rounds are pooled for coherent priors; else the last round 
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from bayesflow_sampler.types import Candidate, Evaluation, Generation, Origin, RowSet, Workflow
 from bayesflow_sampler.weights import effective_sample_size, log_sum_exp
 
-__all__ = ["Archive", "Entry", "Posterior"]
+__all__ = ["Archive", "Draw", "Entry", "Posterior", "draws_of", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,73 @@ class Posterior(NamedTuple):
     rounds: tuple[int, ...]
 
 
-class _Draw(NamedTuple):
+class Draw(NamedTuple):
+    """A clean rollout as a weighted draw from the prior.
+
+    Attributes:
+        round: The round t that drew it.
+        workflow_id: What was drawn.
+        log_share: ℓ_i − log(N·K_i), its log-weight but for β·R.
+    """
+
     round: int
     workflow_id: str
-    log_share: float  # ℓ_i − log(N·K_i)
+    log_share: float
+
+
+def draws_of(generation: Generation) -> list[Draw]:
+    """The round's clean rollouts; the shares are of all N particles, clean or not."""
+    count = len(generation.particles)
+    return [
+        Draw(
+            generation.round,
+            rollout.workflow.workflow_id,
+            particle.log_weight - math.log(count * len(particle.rollouts)),
+        )
+        for particle in generation.particles
+        if particle.clean
+        for rollout in particle.rollouts
+    ]
+
+
+def weigh(
+    draws: Sequence[Draw],
+    rewards: Mapping[str, float | None],
+    inverse_temperature: float,
+    *,
+    pool_rounds: bool = True,
+) -> Posterior | None:
+    """q over the drawn workflows, at any β > 0, without a further call.
+
+    Args:
+        draws: The clean rollouts of every round.
+        rewards: Full validation reward of each drawn workflow; None where it is not known.
+        inverse_temperature: β.
+        pool_rounds: Whether every fully scored round counts (coherent priors), or the last alone.
+
+    Returns:
+        None if no round is fully scored or no clean lineage is left.
+    """
+    rounds = sorted({draw.round for draw in draws})
+    missing = {draw.round for draw in draws if rewards[draw.workflow_id] is None}
+    whole = [number for number in rounds if number not in missing]
+    used = tuple(whole if pool_rounds else whole[-1:])
+    pooled = [
+        (draw.workflow_id, draw.log_share + inverse_temperature * reward)
+        for draw in draws
+        if draw.round in used and (reward := rewards[draw.workflow_id]) is not None
+    ]
+    if not pooled:
+        return None
+    log_weights = [log_weight for _, log_weight in pooled]
+    total = log_sum_exp(log_weights)
+    probability: dict[str, float] = {}
+    for workflow_id, log_weight in pooled:
+        share = math.exp(log_weight - total)
+        probability[workflow_id] = probability.get(workflow_id, 0.0) + share
+    return Posterior(
+        probability, total - math.log(len(used)), effective_sample_size(log_weights), used
+    )
 
 
 @dataclass
@@ -82,28 +146,19 @@ class Archive:
         validation_rows: How many validation rows there are; a reward is full with that many.
         pool_rounds: Whether all fully scored rounds are pooled (coherent priors) or the last only.
         entries: Every distinct workflow, in the order of appearance.
+        draws: The clean rollouts of every round.
     """
 
     validation_rows: int
     pool_rounds: bool = True
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    _draws: list[_Draw] = field(default_factory=list[_Draw])
+    draws: list[Draw] = field(default_factory=list[Draw])
 
     def add(self, generation: Generation) -> None:
         """Takes in one round."""
         for candidate in generation.candidates:
             self.add_candidate(candidate)
-        count = len(generation.particles)
-        self._draws += [
-            _Draw(
-                generation.round,
-                rollout.workflow.workflow_id,
-                particle.log_weight - math.log(count * len(particle.rollouts)),
-            )
-            for particle in generation.particles
-            if particle.clean
-            for rollout in particle.rollouts
-        ]
+        self.draws += draws_of(generation)
 
     def add_candidate(self, candidate: Candidate) -> None:
         """Merges one scored workflow."""
@@ -146,27 +201,5 @@ class Archive:
         Returns:
             None if no round is fully scored or no clean lineage is left.
         """
-        rewards = {draw.workflow_id: self.full_reward(draw.workflow_id) for draw in self._draws}
-        rounds = sorted({draw.round for draw in self._draws})
-        whole = [
-            number
-            for number in rounds
-            if all(rewards[d.workflow_id] is not None for d in self._draws if d.round == number)
-        ]
-        used = tuple(whole if self.pool_rounds else whole[-1:])
-        pooled = [
-            (draw.workflow_id, draw.log_share + inverse_temperature * reward)
-            for draw in self._draws
-            if draw.round in used and (reward := rewards[draw.workflow_id]) is not None
-        ]
-        if not pooled:
-            return None
-        log_weights = [log_weight for _, log_weight in pooled]
-        total = log_sum_exp(log_weights)
-        probability: dict[str, float] = {}
-        for workflow_id, log_weight in pooled:
-            share = math.exp(log_weight - total)
-            probability[workflow_id] = probability.get(workflow_id, 0.0) + share
-        return Posterior(
-            probability, total - math.log(len(used)), effective_sample_size(log_weights), used
-        )
+        rewards = {draw.workflow_id: self.full_reward(draw.workflow_id) for draw in self.draws}
+        return weigh(self.draws, rewards, inverse_temperature, pool_rounds=self.pool_rounds)

@@ -7,16 +7,27 @@ select, and where a round says nothing (λ → 0) earlier selection stands.
 
 import statistics
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from bayesflow_sampler.types import Evaluation
-
-__all__ = ["reward_variance", "shrink"]
+__all__ = ["Measured", "reward_variance", "shrink"]
 
 _LEAST_VARIANCE: Final = 1e-4
 
 
-def reward_variance(evaluations: Sequence[Evaluation]) -> float:
+class Measured(Protocol):
+    """A mean score and the variance of its noise; `types.Evaluation` is one."""
+
+    @property
+    def mean(self) -> float:
+        """The mean score R̂."""
+        ...
+
+    def noise(self) -> float:
+        """v/n, the variance of R̂ as an estimate of R."""
+        ...
+
+
+def reward_variance(evaluations: Sequence[Measured]) -> float:
     """s²: the variance of the true rewards by the method of moments, at least 1e-4."""
     if len(evaluations) < 2:
         return _LEAST_VARIANCE
