@@ -1,0 +1,60 @@
+"""The closed set of scorers, told apart by `kind`; a bare string is its kind."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+
+from bayesflow_server.errors import InputError
+from bayesflow_server.evaluation.scorers.choice import Choice
+from bayesflow_server.evaluation.scorers.exact import Exact
+from bayesflow_server.evaluation.scorers.label import Label
+from bayesflow_server.evaluation.scorers.numeric import Numeric
+from bayesflow_server.evaluation.scorers.pattern import Regex
+from bayesflow_server.evaluation.scorers.token_f1 import TokenF1
+
+__all__ = ["SCORER_KINDS", "Scorer", "parse_scorer"]
+
+Scorer: TypeAlias = Annotated[
+    Exact | Label | Numeric | Choice | TokenF1 | Regex, Field(discriminator="kind")
+]
+
+SCORER_KINDS: tuple[str, ...] = ("exact", "label", "numeric", "choice", "f1", "regex")
+
+_ADAPTER: TypeAdapter[Scorer] = TypeAdapter(Scorer)
+
+
+def parse_scorer(spec: Scorer | str | Mapping[str, JsonValue]) -> Scorer:
+    """Makes a scorer of a kind's name or of its parameters.
+
+    Raises:
+        InputError: The kind is unknown, or a parameter is missing, unknown or out of range.
+    """
+    if not isinstance(spec, str | Mapping):
+        return spec
+    raw = {"kind": spec} if isinstance(spec, str) else spec
+    kind = raw.get("kind")
+    if kind not in SCORER_KINDS:
+        hint = get_close_matches(str(kind), SCORER_KINDS, n=1)
+        raise InputError(
+            f"There is no scorer '{kind}'"
+            + (f" (did you mean '{hint[0]}'?)" if hint else "")
+            + f": use auto, {', '.join(SCORER_KINDS)}."
+        )
+    try:
+        return _ADAPTER.validate_python(raw)
+    except ValidationError as error:
+        raise InputError(_sentence(str(kind), error)) from None
+
+
+def _sentence(kind: str, error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    parameter = ".".join(str(part) for part in first["loc"][1:])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        example = f'{{"kind": "{kind}", "{parameter}": …}}'
+        return f"The scorer '{kind}' needs '{parameter}': pass {example}."
+    if first["type"] == "extra_forbidden":
+        return f"The scorer '{kind}' has no parameter '{parameter}': leave it out."
+    return f"The parameter '{parameter}' of the scorer '{kind}' is wrong: {reason}."

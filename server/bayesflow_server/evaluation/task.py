@@ -1,0 +1,105 @@
+"""A task: what a run is asked to solve, checked and complete before anything is spent.
+
+`load_task` takes the arguments of `start_bayesflow_run` that describe the task, under their names,
+and composes dataset, splits and scorer. Whatever was guessed is in `Task.guesses`, to be echoed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from bayesflow_server.errors import InputError
+from bayesflow_server.evaluation.dataset import InlineRow, load_dataset
+from bayesflow_server.evaluation.example import SPLITS
+from bayesflow_server.evaluation.scorers import Scorer, check_expected_answers, resolve_scorer
+from bayesflow_server.evaluation.splits import Splits, split_rows
+
+__all__ = ["Preset", "Task", "load_task"]
+
+Preset = Literal["quick", "balanced", "paper", "client"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A checked task.
+
+    Attributes:
+        instructions: What the workflow is to do, in the user's words.
+        answer_format: How an answer must look, or None.
+        scorer: Scores an answer against the expected one.
+        splits: The rows, by split.
+        baseline: The user's present prompt or workflow source, or None.
+        fields: Our name → the dataset's field, as resolved.
+        guesses: One sentence for each thing that was guessed.
+        warnings: One sentence for each thing that is odd but usable.
+        content_hash: 32 hex digits that change whenever the rows do.
+    """
+
+    instructions: str
+    answer_format: str | None
+    scorer: Scorer
+    splits: Splits
+    baseline: str | None
+    fields: Mapping[str, str]
+    guesses: tuple[str, ...]
+    warnings: tuple[str, ...]
+    content_hash: str
+
+
+def load_task(
+    *,
+    instructions: str,
+    examples: str | Sequence[InlineRow],
+    scorer: Scorer | str | Mapping[str, JsonValue] = "auto",
+    baseline: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    answer_format: str | None = None,
+    preset: Preset = "balanced",
+    splits: Mapping[str, int | float] | None = None,
+    seed: int = 0,
+) -> Task:
+    """Loads, splits and checks a task; spends nothing and writes nothing.
+
+    Args:
+        instructions: What the workflow is to do.
+        examples: A dataset's absolute path, or at most 200 rows.
+        scorer: A scorer, its kind, or ``auto``.
+        baseline: A prompt or a workflow's source.
+        fields: Our name → the dataset's field.
+        answer_format: How an answer must look.
+        preset: ``paper`` splits validation 1 : test 4; all others as DESIGN §3 says.
+        splits: Sizes as numbers of rows or as shares; overrules the preset.
+        seed: Chooses among equally good splits.
+
+    Raises:
+        InputError: One sentence that says what is wrong, where, and what to do.
+    """
+    _check_text("instructions", instructions)
+    for name, text in (("baseline", baseline), ("answer_format", answer_format)):
+        if text is not None:
+            _check_text(name, text)
+    dataset = load_dataset(examples, fields)
+    divided = split_rows(
+        dataset.rows, sizes=splits, rule="paper" if preset == "paper" else "three", seed=seed
+    )
+    resolved = resolve_scorer(scorer, dataset.rows)
+    check_expected_answers(resolved.scorer, (row for split in SPLITS for row in divided.of(split)))
+    guess = () if resolved.guess is None else (resolved.guess,)
+    return Task(
+        instructions=instructions,
+        answer_format=answer_format,
+        scorer=resolved.scorer,
+        splits=divided,
+        baseline=baseline,
+        fields=dataset.fields,
+        guesses=(*dataset.guesses, *guess),
+        warnings=(*dataset.warnings, *divided.warnings),
+        content_hash=dataset.content_hash,
+    )
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text.strip():
+        raise InputError(f"`{name}` is empty: say it in a sentence or two.")
