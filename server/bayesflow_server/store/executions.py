@@ -1,0 +1,30 @@
+"""Executions: one workflow on one row. What was paid for once is never run again."""
+
+from bayesflow_server.store.access import Access
+from bayesflow_server.store.records import ExecutionRecord, Split
+from bayesflow_server.store.table import Table
+
+__all__ = ["ExecutionStore"]
+
+EXECUTIONS = Table("executions", ExecutionRecord)
+
+
+class ExecutionStore(Access):
+    """The answers, scores and costs row by row."""
+
+    async def record_execution(self, record: ExecutionRecord) -> None:
+        """Stores an execution, unless there is one of this workflow, row and replicate."""
+        await self._writer.submit(EXECUTIONS.insert(record, "ON CONFLICT DO NOTHING"))
+
+    async def executions(
+        self, scope: str, workflow_id: str, split: Split, replicate: int = 0
+    ) -> list[ExecutionRecord]:
+        """Returns the executions of one workflow on one split, by position."""
+        rest = (
+            "WHERE scope = ? AND workflow_id = ? AND split = ? AND replicate = ? ORDER BY position"
+        )
+        return await self._list(EXECUTIONS, rest, scope, workflow_id, split, replicate)
+
+    async def all_executions(self, scope: str) -> list[ExecutionRecord]:
+        """Returns every execution of a run or an evaluation, in the order they were stored."""
+        return await self._list(EXECUTIONS, "WHERE scope = ? ORDER BY rowid", scope)

@@ -1,0 +1,125 @@
+"""The tables, as numbered migrations under ``PRAGMA user_version``.
+
+To change the schema, append a function ``mNNN_what_it_does(db)`` under `@migration`; never edit one
+that was released. All that a file lacks run in one transaction, so it has all of them or none.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import aiosqlite
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
+
+# Marks a SQLite file as ours ("BFLO"), so that no other program's database is ever touched.
+APPLICATION_ID = 0x42464C4F
+
+Migration = Callable[[aiosqlite.Connection], Awaitable[None]]
+MIGRATIONS: list[Migration] = []
+
+
+def migration(function: Migration) -> Migration:
+    """Appends the function to `MIGRATIONS`; its place there is its number."""
+    MIGRATIONS.append(function)
+    return function
+
+
+async def migrate(db: aiosqlite.Connection, version: int) -> None:
+    """Runs every migration above ``version``, and writes the version even if there is none.
+
+    The caller holds the write transaction.
+    """
+    for step in MIGRATIONS[version:]:
+        await step(db)
+    await db.execute_fetchall(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@migration
+async def m001_initial(db: aiosqlite.Connection) -> None:
+    """Everything of the first release."""
+    await db.execute_fetchall(f"PRAGMA application_id = {APPLICATION_ID}")
+    for statement in INITIAL.split(";"):
+        await db.execute_fetchall(statement)
+
+
+INITIAL = """
+CREATE TABLE runs (
+  run_id TEXT NOT NULL PRIMARY KEY, name TEXT, status TEXT NOT NULL, reason TEXT,
+  request TEXT NOT NULL, request_hash TEXT NOT NULL, idempotency_key TEXT UNIQUE,
+  revision INTEGER NOT NULL, owner TEXT, heartbeat REAL,
+  created REAL NOT NULL, updated REAL NOT NULL, active_seconds REAL NOT NULL,
+  phase TEXT, outcome TEXT, warnings TEXT NOT NULL
+) STRICT;
+CREATE INDEX runs_by_age ON runs (created, run_id);
+CREATE INDEX runs_by_owner ON runs (owner) WHERE owner IS NOT NULL;
+
+CREATE TABLE dataset_rows (
+  scope TEXT NOT NULL, split TEXT NOT NULL, position INTEGER NOT NULL, row_id TEXT NOT NULL,
+  input TEXT NOT NULL, target TEXT, meta TEXT NOT NULL,
+  PRIMARY KEY (scope, split, position)
+) STRICT;
+
+CREATE TABLE draws (
+  run_id TEXT NOT NULL REFERENCES runs, key TEXT NOT NULL, value TEXT NOT NULL,
+  PRIMARY KEY (run_id, key)
+) STRICT;
+
+CREATE TABLE workflows (
+  workflow_id TEXT NOT NULL PRIMARY KEY, source TEXT NOT NULL, steps TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE pool (
+  run_id TEXT NOT NULL REFERENCES runs, workflow_id TEXT NOT NULL REFERENCES workflows,
+  round INTEGER NOT NULL, origin TEXT NOT NULL, parent_id TEXT, clean INTEGER NOT NULL,
+  PRIMARY KEY (run_id, workflow_id)
+) STRICT;
+
+CREATE TABLE summaries (
+  run_id TEXT NOT NULL, workflow_id TEXT NOT NULL, split TEXT NOT NULL,
+  rows INTEGER NOT NULL, mean REAL NOT NULL, variance REAL NOT NULL,
+  failed INTEGER NOT NULL, error TEXT, calls INTEGER NOT NULL, tokens INTEGER NOT NULL,
+  cost_usd REAL, seconds REAL NOT NULL, replicate INTEGER NOT NULL,
+  PRIMARY KEY (run_id, workflow_id, split, replicate)
+) STRICT;
+
+CREATE TABLE executions (
+  scope TEXT NOT NULL, workflow_id TEXT NOT NULL, split TEXT NOT NULL,
+  position INTEGER NOT NULL, row_id TEXT NOT NULL, answer TEXT, score REAL NOT NULL, error TEXT,
+  calls INTEGER NOT NULL, cached_calls INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+  cost_usd REAL, seconds REAL NOT NULL, replicate INTEGER NOT NULL,
+  PRIMARY KEY (scope, workflow_id, split, replicate, position)
+) STRICT;
+
+CREATE TABLE rounds (
+  run_id TEXT NOT NULL REFERENCES runs, round INTEGER NOT NULL, stats TEXT NOT NULL,
+  PRIMARY KEY (run_id, round)
+) STRICT;
+
+CREATE TABLE particles (
+  run_id TEXT NOT NULL, round INTEGER NOT NULL, "index" INTEGER NOT NULL,
+  workflow_id TEXT REFERENCES workflows, prefix_id TEXT NOT NULL, steps INTEGER NOT NULL,
+  log_weight REAL NOT NULL, score REAL NOT NULL, ancestor INTEGER, clean INTEGER NOT NULL,
+  PRIMARY KEY (run_id, round, "index"),
+  FOREIGN KEY (run_id, round) REFERENCES rounds
+) STRICT;
+
+CREATE TABLE completions (
+  key TEXT NOT NULL PRIMARY KEY, model TEXT NOT NULL, text TEXT NOT NULL,
+  input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+  cached_input_tokens INTEGER NOT NULL, stop_reason TEXT NOT NULL, dropped TEXT NOT NULL,
+  created REAL NOT NULL
+) STRICT;
+
+CREATE TABLE usage (
+  scope TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL,
+  calls INTEGER NOT NULL, cached_calls INTEGER NOT NULL, needed_calls INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cost_usd REAL,
+  PRIMARY KEY (scope, role, model)
+) STRICT;
+
+CREATE TABLE evaluations (
+  evaluation_id TEXT NOT NULL PRIMARY KEY, workflow_id TEXT NOT NULL REFERENCES workflows,
+  request TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, report TEXT,
+  created REAL NOT NULL, updated REAL NOT NULL
+) STRICT
+"""

@@ -1,0 +1,64 @@
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+import pytest
+
+from bayesflow_server.errors import StoreError
+from bayesflow_server.store import Store, schema
+from bayesflow_server.store.records import NewRun
+
+
+def ask(path: Path, sql: str) -> list[tuple[str | int, ...]]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute(sql).fetchall()
+    connection.close()
+    return rows
+
+
+@pytest.fixture
+async def old_file(path: Path) -> Path:
+    async with await Store.open(path) as store:
+        await store.create_run(NewRun(run_id="run", request="{}", request_hash="hash"), [])
+    return path
+
+
+async def test_a_new_file_has_the_version_of_the_last_migration(old_file: Path) -> None:
+    assert ask(old_file, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
+    assert ask(old_file, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
+
+
+def test_migrations_are_numbered_in_their_order() -> None:
+    numbers = [step.__name__[:4] for step in schema.MIGRATIONS]
+    assert numbers == [f"m{number:03}" for number in range(1, len(numbers) + 1)]
+
+
+async def test_an_old_file_gets_only_the_migrations_it_lacks(
+    old_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def m002(db: aiosqlite.Connection) -> None:
+        await db.execute("ALTER TABLE runs ADD COLUMN extra TEXT DEFAULT 'new'")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, m002])
+    monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", schema.MIGRATIONS)
+    async with await Store.open(old_file) as store:
+        assert await store.run("run") is not None
+    assert ask(old_file, "PRAGMA user_version") == [(2,)]
+    assert ask(old_file, "SELECT extra FROM runs") == [("new",)]
+
+
+async def test_a_migration_that_fails_leaves_the_file_at_its_old_version(
+    old_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def m002(db: aiosqlite.Connection) -> None:
+        await db.execute("CREATE TABLE half (x)")
+
+    async def m003(db: aiosqlite.Connection) -> None:
+        await db.execute("INSERT INTO nowhere VALUES (1)")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, m002, m003])
+    monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", schema.MIGRATIONS)
+    with pytest.raises(StoreError, match="nowhere"):
+        await Store.open(old_file)
+    assert ask(old_file, "PRAGMA user_version") == [(1,)]
+    assert ask(old_file, "SELECT name FROM sqlite_schema WHERE name = 'half'") == []
