@@ -16,15 +16,13 @@ def log_sum_exp(values: Sequence[float]) -> float:
     Raises:
         ValueError: A value is NaN or +inf.
     """
-    if not values:
-        return -math.inf
-    largest = max(values)
+    # Checked first: max() and -inf would hide a NaN, depending on the order.
+    if any(math.isnan(value) or value == math.inf for value in values):
+        raise ValueError("a log-weight is NaN or +inf")
+    largest = max(values, default=-math.inf)
     if largest == -math.inf:
         return -math.inf
-    total = math.fsum(math.exp(value - largest) for value in values)
-    if not math.isfinite(total) or largest == math.inf:
-        raise ValueError("a log-weight is NaN or +inf")
-    return largest + math.log(total)
+    return largest + math.log(math.fsum(math.exp(value - largest) for value in values))
 
 
 def log_mean_exp(values: Sequence[float]) -> float:
