@@ -42,14 +42,21 @@ class Controller:
         full = round_number == self.options.rounds or not self._fitted
         if size is None or size >= self.rows or full:
             return RowSet("validation", tuple(range(self.rows)))
-        begin = (round_number - 1) * size
-        drawn: list[int] = []
-        while len(drawn) < size:
-            cycle, place = divmod(begin + len(drawn), self.rows)
-            order = permutation(self.rows, self.seed, "minibatch", cycle)
-            fresh = [row for row in order[place:] if row not in drawn]
-            drawn += fresh[: size - len(drawn)] or [row for row in order if row not in drawn][:1]
-        return RowSet("validation", tuple(sorted(drawn)))
+        return RowSet("validation", tuple(sorted(self._minibatch(round_number, size))))
+
+    def _minibatch(self, round_number: int, size: int) -> list[int]:
+        """The t-th hand dealt from shuffled decks of rows; over a deck each row is dealt once."""
+        deck: list[int] = []
+        hand: list[int] = []
+        for number in range(round_number):
+            hand, deck = deck[:size], deck[size:]
+            if len(hand) < size:
+                order = permutation(self.rows, self.seed, "minibatch", number)
+                # Invariant: the deck is empty here, and a hand never holds a row twice.
+                fresh = [row for row in order if row not in hand][: size - len(hand)]
+                deck = [row for row in order if row not in fresh]
+                hand += fresh
+        return hand
 
     def observe(self, rewards: Sequence[float]) -> tuple[str, ...]:
         """Fits β to the full rewards of a round's clean rollouts, if it is still open.
