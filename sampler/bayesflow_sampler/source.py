@@ -1,14 +1,14 @@
 """Source text ⇄ steps: a workflow is split at the `# Step n:` comments of `__call__`'s body.
 
 Comments are found by the tokenizer and placed by the syntax tree, so a header inside a string, a
-nested block or the docstring is never taken for one. Headers are renumbered from 1; code after the
-class is dropped. Called by the grammar, the refiner and whatever admits a workflow from outside.
+nested block or the docstring is never taken for one. Headers are renumbered from 1; methods behind
+`__call__` move in front of it; code after the class is dropped. Called by the grammar, the refiner
+and whatever admits a workflow from outside.
 """
 
 import ast
 import io
 import re
-import textwrap
 import tokenize
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from bayesflow_sampler.types import Step, Workflow
 __all__ = ["STEP_HEADER", "indent_code", "parse_workflow"]
 
 STEP_HEADER: Final = re.compile(
-    r"^#+\s*step\s*(?P<number>\d+)\s*[a-z]?\s*(?:[:.)\-\u2013\u2014]+\s*)?(?P<title>.*)$",
+    r"^#+\s*step\s*(?P<number>\d+)[a-z]?\b\s*(?:[:.)\-\u2013\u2014]+\s*)?(?P<title>.*)$",
     re.IGNORECASE,
 )
 
@@ -40,6 +40,8 @@ def parse_workflow(source: str) -> Workflow:
     Raises:
         SourceError: It is not Python, has no `Workflow` class, no `__call__`, or no step headers.
     """
+    lines = _lines(source)
+    source = "".join(lines)
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -47,31 +49,30 @@ def parse_workflow(source: str) -> Workflow:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise SourceError(f"The workflow is not valid Python: {reason}.", line=line) from None
     owner = _workflow_class(tree)
-    body = _call_method(owner).body
-    lines = source.splitlines(keepends=True)
-    end = max(node.end_lineno or 0 for node in owner.body)
-    headers = _headers(source, body, end)
+    call = _call_method(owner)
+    body = call.body
+    headers = _headers(lines, call)
     if not headers:
         raise SourceError(
             "The workflow has no steps: put a comment `# Step 1: what it does` before each block "
             "in the body of `__call__`.",
             line=body[0].lineno,
         )
-    indent = body[0].col_offset
     starts = [header.line for header in headers]
-    ends = [*starts[1:], _call_end(owner) + 1]
+    ends = [*starts[1:], _end(call) + 1]
     steps = tuple(
         Step(title=header.title, body=_block(lines, header.line + 1, stop))
         for header, stop in zip(headers, ends, strict=True)
     )
-    return Workflow(preamble="".join(lines[: starts[0] - 1]), steps=steps, indent=indent)
+    preamble = _preamble(lines, owner, call, starts[0])
+    return Workflow(preamble=preamble, steps=steps, indent=body[0].col_offset)
 
 
 def indent_code(code: str, indent: int) -> str:
     """Indents statements by `indent` spaces without touching the inside of string literals.
 
     Args:
-        code: Statements; a common margin is removed first.
+        code: Statements; the margin of the first is removed from all.
         indent: Spaces to put in front of each logical line.
 
     Returns:
@@ -80,13 +81,22 @@ def indent_code(code: str, indent: int) -> str:
     Raises:
         SourceError: The text cannot be read as Python statements.
     """
-    code = textwrap.dedent(code).strip("\n") + "\n"
-    inside = _lines_inside_strings(code)
-    margin = " " * indent
+    lines = _lines("".join(_lines(code)).strip("\n") + "\n")
+    inside = _lines_inside_strings(lines)
+    first = next((line for line in lines if line.strip()), "")
+    old, new = first[: len(first) - len(first.lstrip())], " " * indent
+
+    def moved(line: str) -> str:
+        return new + line.removeprefix(old) if line.strip() else "\n"
+
     return "".join(
-        line if number in inside or not line.strip() else margin + line
-        for number, line in enumerate(code.splitlines(keepends=True), start=1)
+        line if number in inside else moved(line) for number, line in enumerate(lines, start=1)
     )
+
+
+def _lines(source: str) -> list[str]:
+    """The lines as Python counts them, ending in newlines (`splitlines` knows ten more ends)."""
+    return io.StringIO(source, newline=None).readlines()
 
 
 def _workflow_class(tree: ast.Module) -> ast.ClassDef:
@@ -106,69 +116,80 @@ def _call_method(owner: ast.ClassDef) -> ast.AsyncFunctionDef:
     )
 
 
-def _call_end(owner: ast.ClassDef) -> int:
-    end = _call_method(owner).end_lineno
-    assert end is not None
+def _end(node: ast.AST) -> int:
+    end = getattr(node, "end_lineno", None)
+    assert isinstance(end, int)
     return end
 
 
-def _headers(source: str, body: list[ast.stmt], end: int) -> list[_Header]:
+def _preamble(
+    lines: list[str], owner: ast.ClassDef, call: ast.AsyncFunctionDef, header: int
+) -> str:
+    """The text in front of the first header; methods behind `__call__` move in front of it."""
+    begin = min([call.lineno, *(decorator.lineno for decorator in call.decorator_list)]) - 1
+    behind = "".join(lines[_end(call) : _end(owner)]).strip("\n")
+    return "".join([*lines[:begin], behind + "\n\n" if behind else "", *lines[begin : header - 1]])
+
+
+def _headers(lines: list[str], call: ast.AsyncFunctionDef) -> list[_Header]:
     """Step comments at the top level of the method's body, in order."""
-    first, last = body[0].lineno, body[-1].end_lineno or end
-    nested = [
-        range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in body
-        if node.end_lineno != node.lineno
-    ]
+    first, last = _body_start(lines, call), _end(call)
+    nested = [range(node.lineno, _end(node)) for node in call.body]
+    margin = _width(lines[call.body[0].lineno - 1])
     found: list[_Header] = []
-    for token in _comments(source):
+    for token in _comments(lines):
         line, column = token.start
         match = STEP_HEADER.match(token.string)
-        own_line = not token.line[:column].strip()
-        if not match or not own_line or line > last or line < _body_start(source, first):
+        text = lines[line - 1]
+        if not match or text[:column].strip() or not first <= line <= last:
             continue
-        if any(line in block for block in nested):
+        # A comment that is indented further belongs to the block that has just ended.
+        if _width(text) > margin or any(line in block for block in nested):
             continue
         found.append(_Header(line, match["title"].strip()))
     return found
 
 
-def _body_start(source: str, first: int) -> int:
+def _width(line: str) -> int:
+    """Columns of white space in front of a line, as Python counts tabs."""
+    line = line.expandtabs()
+    return len(line) - len(line.lstrip())
+
+
+def _body_start(lines: list[str], call: ast.AsyncFunctionDef) -> int:
     """First line that can hold a header: comments may stand in front of the first statement."""
-    lines = source.splitlines()
-    start = first
-    while start > 1 and (not lines[start - 2].strip() or lines[start - 2].lstrip().startswith("#")):
+    start = call.body[0].lineno
+    while start - 1 > call.lineno and lines[start - 2].lstrip()[:1] in ("", "#"):
         start -= 1
     return start
 
 
-def _comments(source: str) -> list[tokenize.TokenInfo]:
+def _comments(lines: list[str]) -> list[tokenize.TokenInfo]:
     try:
         return [
             token
-            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            for token in tokenize.generate_tokens(iter(lines).__next__)
             if token.type == tokenize.COMMENT
         ]
-    except (tokenize.TokenError, IndentationError) as error:
+    except (tokenize.TokenError, SyntaxError) as error:
         raise SourceError(f"The workflow is not valid Python: {error}.") from None
 
 
-def _lines_inside_strings(code: str) -> set[int]:
+def _lines_inside_strings(lines: list[str]) -> set[int]:
     """Lines whose beginning lies inside a string literal that spans several lines."""
     inside: set[int] = set()
     opened: list[int] = []
-    starts = {tokenize.STRING}
-    begin = getattr(tokenize, "FSTRING_START", None)
-    finish = getattr(tokenize, "FSTRING_END", None)
     try:
-        for token in tokenize.generate_tokens(io.StringIO(code).readline):
-            if token.type in starts:
+        for token in tokenize.generate_tokens(iter(lines).__next__):
+            # From 3.12 (f) and 3.14 (t) on, such a literal is several tokens.
+            name = tokenize.tok_name[token.type]
+            if name == "STRING":
                 inside.update(range(token.start[0] + 1, token.end[0] + 1))
-            elif begin is not None and token.type == begin:
+            elif name in ("FSTRING_START", "TSTRING_START"):
                 opened.append(token.start[0])
-            elif finish is not None and token.type == finish:
+            elif name in ("FSTRING_END", "TSTRING_END"):
                 inside.update(range(opened.pop() + 1, token.end[0] + 1))
-    except (tokenize.TokenError, IndentationError) as error:
+    except (tokenize.TokenError, SyntaxError) as error:
         raise SourceError(f"The code cannot be read as Python: {error}.") from None
     return inside
 
