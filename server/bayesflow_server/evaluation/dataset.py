@@ -243,6 +243,11 @@ def _with_ids(
         if not name:
             copies[digest] = copies.get(digest, 0) + 1
             name = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
+            if name in first:
+                raise InputError(
+                    f"The id '{name}' of {table.place(first[name])} looks like one that this "
+                    "server makes for rows without: rename it, or remove all ids."
+                )
         first[name] = index
         rows.append(row if row.id else _renamed(row, name))
     repeated = sum(count - 1 for count in copies.values())

@@ -23,6 +23,7 @@ _THREE: Mapping[Split, float] = {"validation": 0.5, "selection": 0.2, "test": 0.
 _CAPS: Mapping[Split, int] = {"validation": 200, "selection": 200, "test": 500}
 _TWO: Mapping[Split, float] = {"validation": 0.6, "test": 0.4}
 _PAPER: Mapping[Split, float] = {"validation": 0.2, "test": 0.8}
+_SELECTION_ONLY: Mapping[Split, float] = {"selection": 1.0}
 _FEWEST_FOR_THREE = 40
 
 
@@ -205,16 +206,17 @@ def _default_plan(free: int, named: Sequence[Split], rule: SplitRule) -> _Plan:
     if rule == "three":
         weights = _THREE if free >= _FEWEST_FOR_THREE else _TWO
     if rule == "three" and {"validation", "test"} <= set(named):
-        weights = {"selection": 1.0}
-    open_splits = [split for split in weights if split not in named]
-    if free and not open_splits:
+        weights = _SELECTION_ONLY
+    shares: dict[Split, float] = dict(weights)
+    for split in named:
+        shares.pop(split, None)
+    if free and not shares:
         raise InputError(
             f"{free} rows name no split while others name all of them: name the split of every "
             "row, or of none."
         )
-    total = sum(weights[split] for split in open_splits) or 1.0
-    shares: dict[Split, float] = {split: weights[split] / total for split in open_splits}
-    quotas = _largest_remainders(free, shares)
+    total = sum(shares.values())
+    quotas = _largest_remainders(free, {split: part / total for split, part in shares.items()})
     if rule == "paper":
         return _Plan(quotas, {})
     capped: dict[Split, int] = {split: min(n, _CAPS[split]) for split, n in quotas.items()}

@@ -51,6 +51,8 @@ class Numeric(ScorerModel):
             found, right = last_number(text), last_number(expected)
             if found is None or right is None:
                 return 0.0
+            if found == right:
+                return 1.0
             with localcontext(prec=_DIGITS):
                 return float(abs(found - right) <= Decimal(self.tolerance))
 

@@ -99,6 +99,8 @@ _BRACES = re.compile(r"\\[{}]|(\\boxed)?\{|\}")
 
 def last_boxed(text: str) -> str | None:
     r"""The content of the complete ``\boxed{…}`` that opens last, or None, in linear time."""
+    if "\\boxed{" not in text:
+        return None
     last: tuple[int, int] | None = None
     opened: list[re.Match[str]] = []
     for brace in _BRACES.finditer(text):
