@@ -152,13 +152,15 @@ def _create_private(path: Path) -> None:
 
 
 def _check_permission(path: Path) -> None:
-    # SQLite would open it for reading and leave its companions behind. Opening the file here to try
-    # is no way either: closing it would drop the locks of this process's other connections.
+    # SQLite would open a read-only file and leave companions behind, and the driver's thread does
+    # not end cleanly where opening fails. Opening the file here to try is no way either: closing it
+    # would drop the locks of this process's other connections.
     effective = os.access in os.supports_effective_ids
-    if not os.access(path, os.R_OK | os.W_OK, effective_ids=effective):
+    permitted = os.access(path, os.R_OK | os.W_OK, effective_ids=effective)
+    if not (permitted and path.is_file()):
         raise StoreError(
-            f"The database {path} may not be read and written; give yourself the permission, or "
-            "name another file with --db or BAYESFLOW_DB."
+            f"The database {path} is not a file that you may read and write; give yourself the "
+            "permission, or name another file with --db or BAYESFLOW_DB."
         )
 
 
