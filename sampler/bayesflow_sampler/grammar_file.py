@@ -76,21 +76,39 @@ def load_grammar(text: str, slots: Mapping[str, object] | None = None) -> Gramma
     _refuse_unknown(data, _TOP_KEYS, "The grammar")
     start = _text(data, "start", "The grammar")
     literals = {name: repr(value) for name, value in (slots or {}).items()}
-    helpers = {
-        name: _fill(str(code), literals, f"The helper {name!r}").strip("\n") + "\n"
-        for name, code in cast("dict[str, object]", data.get("helpers", {})).items()
-    }
-    rules = cast("list[dict[str, object]]", data.get("production", []))
-    if not rules:
-        raise GrammarError("The grammar has no [[production]]; write at least one.")
+    helpers = _helpers(data.get("helpers", {}), literals)
     entries = [
         entry
-        for number, rule in enumerate(rules, start=1)
+        for number, rule in enumerate(_rules(data.get("production", [])), start=1)
         for entry in _entries(rule, f"Production {number}", helpers, literals)
     ]
     productions = _normalise(entries)
     _check_reach(start, productions)
     return Grammar(title=str(data.get("title", "")), start=start, productions=productions)
+
+
+def _helpers(table: object, literals: dict[str, str]) -> dict[str, str]:
+    if not isinstance(table, dict):
+        raise GrammarError("`helpers` must be a table of module-level code by name.")
+    helpers: dict[str, str] = {}
+    for name in cast("dict[str, object]", table):
+        where = f"The helper {name!r}"
+        code = _text(cast("dict[str, object]", table), name, "The table `helpers`")
+        helpers[name] = _fill(code, literals, where).strip("\n") + "\n"
+        try:
+            ast.parse(helpers[name])
+        except SyntaxError as error:
+            raise GrammarError(f"{where} is not valid Python: {error}.") from None
+    return helpers
+
+
+def _rules(value: object) -> list[dict[str, object]]:
+    rules = cast("list[object]", value) if isinstance(value, list) else [value]
+    if not rules:
+        raise GrammarError("The grammar has no [[production]]; write at least one.")
+    if not isinstance(value, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise GrammarError("Each `production` must be a table with the header [[production]].")
+    return cast("list[dict[str, object]]", rules)
 
 
 def _entries(
@@ -110,9 +128,15 @@ def _entries(
     for values in combinations:
         names = literals | {key: str(value) for key, value in values.items()}
         body = _body(_fill(code, names, where), where, ends=following is None)
-        step = Step(_fill(title, names, where), body, module)
+        step = Step(_title(_fill(title, names, where), where), body, module)
         entries.append(_Entry(state, step, weight / len(combinations), following))
     return entries
+
+
+def _title(text: str, where: str) -> str:
+    if len(text.splitlines()) > 1:
+        raise GrammarError(f"{where}: `title` must be one line; it becomes a comment.")
+    return text.strip()
 
 
 def _body(code: str, where: str, *, ends: bool) -> str:
