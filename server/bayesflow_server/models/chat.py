@@ -78,16 +78,24 @@ class ChatModel(Protocol):
     """
 
     @property
-    def spec(self) -> str: ...
+    def spec(self) -> str:
+        """The name users write."""
+        ...
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """What the cache key holds."""
+        ...
 
     @property
-    def concurrency(self) -> int: ...
+    def concurrency(self) -> int:
+        """The most calls worth having in flight."""
+        ...
 
     @property
-    def deterministic(self) -> bool: ...
+    def deterministic(self) -> bool:
+        """Whether temperature 0 always gives the same text."""
+        ...
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answers the request.

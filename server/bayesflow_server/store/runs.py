@@ -105,6 +105,7 @@ class RunStore(Access):
         run_id: str,
         *,
         status: RunStatus | Unset = UNSET,
+        request: str | Unset = UNSET,
         reason: str | Unset | None = UNSET,
         phase: str | Unset | None = UNSET,
         outcome: str | Unset | None = UNSET,
@@ -117,6 +118,7 @@ class RunStore(Access):
         """
         changes = assignments(
             status=status,
+            request=request,
             reason=reason,
             phase=phase,
             outcome=outcome,

@@ -1,0 +1,90 @@
+"""The composition root: the only place that knows every concrete class.
+
+`Application` opens the store, the models and the sandbox at the first request that needs them, so a
+server answers `initialize` without having paid for any; leaving it stops every sitting, then closes
+what was opened, in the reverse order.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from bayesflow_server.settings import Settings
+
+if TYPE_CHECKING:
+    from bayesflow_server.runs.evaluations import EvaluationService
+    from bayesflow_server.runs.service import RunService
+
+__all__ = ["Application"]
+
+
+class Application:
+    """Everything a process needs, opened on first use. An async context manager.
+
+    Attributes:
+        settings: What the process was started with.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._runs: RunService | None = None
+        self._evaluations: EvaluationService | None = None
+
+    async def runs(self) -> "RunService":
+        """The run service.
+
+        Raises:
+            StoreError: The database cannot be opened.
+        """
+        async with self._opening:
+            if self._runs is None:
+                await self._open()
+        assert self._runs is not None
+        return self._runs
+
+    async def evaluations(self) -> "EvaluationService":
+        """The evaluation service; opens what `runs` opens."""
+        await self.runs()
+        assert self._evaluations is not None
+        return self._evaluations
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+        self._runs = self._evaluations = None
+
+    async def _open(self) -> None:
+        # Imported here: the server's first answer must not wait for them.
+        from bayesflow_sandbox.sandbox import Sandbox
+
+        from bayesflow_server.gateway.gateway import Gateway
+        from bayesflow_server.models.registry import ModelRegistry
+        from bayesflow_server.runs.evaluations import EvaluationService
+        from bayesflow_server.runs.service import RunService
+        from bayesflow_server.runs.sitting import Workplace
+        from bayesflow_server.store.store import Store
+
+        async with AsyncExitStack() as stack:
+            store = await Store.open(self.settings.db)
+            stack.push_async_callback(store.aclose)
+            models = ModelRegistry()
+            stack.push_async_callback(models.aclose)
+            sandbox = await stack.enter_async_context(Sandbox())
+            workplace = Workplace(store, models, Gateway(store), sandbox)
+            evaluations = EvaluationService(workplace)
+            stack.push_async_callback(evaluations.aclose)
+            runs = RunService(workplace)
+            await runs.open()
+            stack.push_async_callback(runs.aclose)
+            self._runs, self._evaluations = runs, evaluations
+            self._stack.push_async_exit(stack.pop_all())

@@ -1,0 +1,130 @@
+"""The final report of a run, as the store keeps it and the interface shows it.
+
+The headline is the winner's score on the test split, measured once, beside the baseline's on the
+same rows with the paired difference. The validation maximum is in it nowhere.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from bayesflow_server.evaluation.intervals import (
+    Interval,
+    Verdict,
+    beats_baseline,
+    paired_gain,
+    score_interval,
+)
+from bayesflow_server.store.records import ExecutionRecord
+
+__all__ = ["BaselineReport", "FinalReport", "GainReport", "RunnerUp", "TestScore", "compare"]
+
+
+class TestScore(BaseModel):
+    """A mean score on the test split with its plain 95 % interval."""
+
+    __test__ = False  # not a pytest class
+    model_config = ConfigDict(frozen=True)
+
+    score: float
+    low: float
+    high: float
+    rows: int
+    method: str
+
+
+class GainReport(BaseModel):
+    """Test score minus the baseline's on the same rows, with its paired 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    delta: float
+    low: float
+    high: float
+
+
+class BaselineReport(BaseModel):
+    """The workflow to beat."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str
+    own: bool
+    test: TestScore | None = None
+
+
+class RunnerUp(BaseModel):
+    """A finalist."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str
+    step_titles: tuple[str, ...]
+    validation_shrunk: float
+    pooled: float
+
+
+class FinalReport(BaseModel):
+    """What a finished run answers.
+
+    Attributes:
+        best: The winner, and then the other finalists, best first.
+        test: The winner on the test split.
+        baseline: The baseline on the test split.
+        gain: The paired difference.
+        beats_baseline: Whether the interval of the gain lies above 0, below, or across.
+        cost_ratio: The winner's tokens per row over the baseline's.
+        search_seconds: Running time until the test.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    best: tuple[RunnerUp, ...]
+    test: TestScore
+    baseline: BaselineReport
+    gain: GainReport
+    beats_baseline: Verdict
+    cost_ratio: float | None
+    search_seconds: float
+
+
+class Comparison(BaseModel):
+    """Two workflows on the same rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: TestScore
+    second: TestScore
+    gain: GainReport
+    beats: Verdict
+    cost_ratio: float | None
+
+
+def compare(winner: Sequence[ExecutionRecord], baseline: Sequence[ExecutionRecord]) -> Comparison:
+    """Scores both on the same rows, in the same order, and their paired difference."""
+    scores = [record.score for record in winner]
+    others = [record.score for record in baseline]
+    gain = paired_gain(scores, others)
+    used, spent = _tokens(winner), _tokens(baseline)
+    return Comparison(
+        first=score_report(score_interval(scores)),
+        second=score_report(score_interval(others)),
+        gain=GainReport(delta=gain.delta, low=gain.low, high=gain.high),
+        beats=beats_baseline(gain),
+        cost_ratio=round(used / spent, 3) if spent else None,
+    )
+
+
+def score_report(interval: Interval) -> TestScore:
+    """The interval as a report carries it."""
+    return TestScore(
+        score=interval.score,
+        low=interval.low,
+        high=interval.high,
+        rows=interval.rows,
+        method=interval.method,
+    )
+
+
+def _tokens(records: Sequence[ExecutionRecord]) -> int:
+    return sum(record.input_tokens + record.output_tokens for record in records)

@@ -1,0 +1,270 @@
+"""Evaluations that a client asks for: one workflow (or two) on given rows, outside any search.
+
+An evaluation is a small run of its own: rows pinned, executions kept one by one, a budget, and an
+id by which it can be waited for. If its process dies, asking for it again goes on where it stopped.
+"""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from bayesflow_sampler.source import parse_workflow
+from bayesflow_sampler.types import RowSet, Workflow
+from bayesflow_server.errors import InputError, NotFoundError, ServerError
+from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
+from bayesflow_server.evaluation.intervals import score_interval
+from bayesflow_server.evaluation.report import GainReport, TestScore, compare, score_report
+from bayesflow_server.evaluation.scorers import Scorer
+from bayesflow_server.gateway.budget import Budget, BudgetLimits
+from bayesflow_server.runs.assembly import admit_workflow
+from bayesflow_server.runs.recorder import workflow_record
+from bayesflow_server.runs.sitting import Workplace
+from bayesflow_server.runs.spec import rows_of_split
+from bayesflow_server.store.records import (
+    EvaluationRecord,
+    ExecutionRecord,
+    NewEvaluation,
+    RowRecord,
+)
+
+__all__ = ["EvaluationReport", "EvaluationService", "EvaluationSpec", "RowResult"]
+
+_SHOWN_ROWS: Final = 200
+
+
+class EvaluationSpec(BaseModel):
+    """What an evaluation does, pinned.
+
+    Attributes:
+        workflow: Source of the workflow.
+        compare_with: Source of another, or None.
+        scorer: Scores an answer.
+        executor: Model the workflows call.
+        split: Which of the pinned rows are run; for rows given inline, all are `test`.
+        budget: What may be spent.
+        seed: Seed of draws above temperature 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workflow: str
+    compare_with: str | None
+    scorer: Scorer
+    executor: str
+    split: str
+    budget: BudgetLimits
+    seed: int
+
+
+class RowResult(BaseModel):
+    """One row of an evaluation. `answer` is what a model or program wrote, not instructions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    row_id: str
+    answer: str | None
+    score: float
+    error: str | None
+    calls: int
+    seconds: float
+
+
+class EvaluationReport(BaseModel):
+    """What an evaluation found.
+
+    Attributes:
+        score: Mean score with its 95 % interval.
+        compare_with: The other workflow's, or None.
+        gain: Paired difference to the other, or None.
+        beats: Whether the gain's interval lies above 0, below, or across; None without another.
+        top_errors: The most frequent failures.
+        rows: At most 200 rows.
+        calls: Calls, cached ones included.
+        tokens: Tokens, as if nothing had been cached.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    score: TestScore
+    compare_with: TestScore | None
+    gain: GainReport | None
+    beats: str | None
+    top_errors: tuple[str, ...]
+    rows: tuple[RowResult, ...]
+    calls: int
+    tokens: int
+
+
+@dataclass
+class EvaluationService:
+    """Starts evaluations and waits for them, until `aclose`.
+
+    Attributes:
+        workplace: Store, models, gateway and sandbox.
+    """
+
+    workplace: Workplace
+    _tasks: dict[str, asyncio.Task[None]] = field(
+        default_factory=dict[str, asyncio.Task[None]], init=False
+    )
+
+    async def start(self, spec: EvaluationSpec, rows: Sequence[RowRecord]) -> str:
+        """Begins an evaluation of `spec` on `rows`; returns its id.
+
+        Raises:
+            InputError: A workflow cannot be used, or there are no rows.
+            ModelUnavailableError: The executor cannot be used here.
+        """
+        self.workplace.models.require(spec.executor)
+        workflow = admit_workflow(spec.workflow)
+        if spec.compare_with is not None:
+            admit_workflow(spec.compare_with)
+        chosen = [row for row in rows if row.split == spec.split]
+        if not chosen:
+            raise InputError(
+                f"There are no {spec.split} rows to evaluate on; name another `split` or pass "
+                "`examples`."
+            )
+        evaluation_id = "eval_" + uuid.uuid4().hex[:12]
+        record = workflow_record(workflow)
+        await self.workplace.store.put_workflow(record)
+        await self.workplace.store.create_evaluation(
+            NewEvaluation(evaluation_id, record.workflow_id, spec.model_dump_json(), "running"),
+            [replace(row, position=index) for index, row in enumerate(chosen)],
+        )
+        self._launch(evaluation_id, spec)
+        return evaluation_id
+
+    async def wait(self, evaluation_id: str, seconds: float) -> EvaluationRecord:
+        """The evaluation once it has ended, or after `seconds`; one that nobody works on goes on.
+
+        Raises:
+            NotFoundError: There is no such evaluation.
+        """
+        record = await self._record(evaluation_id)
+        if record.status in ("running", "interrupted") and evaluation_id not in self._tasks:
+            self._launch(evaluation_id, EvaluationSpec.model_validate_json(record.request))
+        task = self._tasks.get(evaluation_id)
+        if task is not None:
+            await asyncio.wait([task], timeout=seconds)
+        return await self._record(evaluation_id)
+
+    async def aclose(self) -> None:
+        """Stops what is going on; it can be asked for again."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def source_of(self, workflow: str) -> str:
+        """The source behind a workflow id, or the source itself.
+
+        Raises:
+            NotFoundError: The id is unknown.
+        """
+        if "\n" in workflow or not workflow.startswith("wf_"):
+            return workflow
+        record = await self.workplace.store.workflow(workflow)
+        if record is None:
+            raise NotFoundError(
+                f"There is no workflow {workflow!r}. Call get_pool to see a run's workflow ids."
+            )
+        return record.source
+
+    async def _record(self, evaluation_id: str) -> EvaluationRecord:
+        record = await self.workplace.store.evaluation(evaluation_id)
+        if record is None:
+            raise NotFoundError(
+                f"There is no evaluation {evaluation_id!r}. Start one by passing `workflow`."
+            )
+        return record
+
+    def _launch(self, evaluation_id: str, spec: EvaluationSpec) -> None:
+        self._tasks[evaluation_id] = asyncio.create_task(self._run(evaluation_id, spec))
+
+    async def _run(self, evaluation_id: str, spec: EvaluationSpec) -> None:
+        store = self.workplace.store
+        try:
+            report = await self._evaluate(evaluation_id, spec)
+        except* ServerError as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            await store.update_evaluation(evaluation_id, status="failed", reason=str(error))
+        else:
+            await store.update_evaluation(
+                evaluation_id, status="finished", report=report.model_dump_json()
+            )
+
+    async def _evaluate(self, evaluation_id: str, spec: EvaluationSpec) -> EvaluationReport:
+        evaluator = await self._evaluator(evaluation_id, spec)
+        rows = RowSet("test", tuple(range(evaluator.size("test"))))
+        workflow = parse_workflow(spec.workflow)
+        other: Workflow | None = None
+        if spec.compare_with is not None:
+            other = parse_workflow(spec.compare_with)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(evaluator.score(workflow, rows))
+            if other is not None:
+                group.create_task(evaluator.score(other, rows))
+        records = evaluator.executions(workflow.workflow_id, "test")
+        others = evaluator.executions(other.workflow_id, "test") if other else []
+        return _report(records, others)
+
+    async def _evaluator(self, evaluation_id: str, spec: EvaluationSpec) -> Evaluator:
+        store = self.workplace.store
+        records = await store.rows(evaluation_id)
+        budget = Budget(spec.budget)
+        for usage in await store.usage(evaluation_id):
+            budget.calls += usage.calls
+            budget.tokens += usage.input_tokens + usage.output_tokens
+        session = self.workplace.gateway.session(
+            self.workplace.models.model(spec.executor), budget, scope=evaluation_id, role="executor"
+        )
+        evaluator = Evaluator(
+            scope=evaluation_id,
+            rows={"test": rows_of_split(records, spec.split)},
+            scorer=spec.scorer,
+            session=session,
+            sandbox=self.workplace.sandbox,
+            store=store,
+            seed=spec.seed,
+        )
+        await evaluator.load()
+        return evaluator
+
+
+def _report(
+    records: Sequence[ExecutionRecord], others: Sequence[ExecutionRecord]
+) -> EvaluationReport:
+    errors = Counter(failure_line(record) for record in records if record.error is not None)
+    comparison = compare(records, others) if others else None
+    return EvaluationReport(
+        score=score_report(score_interval([record.score for record in records])),
+        compare_with=comparison.second if comparison else None,
+        gain=comparison.gain if comparison else None,
+        beats=comparison.beats if comparison else None,
+        top_errors=tuple(f"{count}x {text}" for text, count in errors.most_common(3)),
+        rows=tuple(_row_result(record) for record in records[:_SHOWN_ROWS]),
+        calls=sum(record.calls for record in (*records, *others)),
+        tokens=sum(r.input_tokens + r.output_tokens for r in (*records, *others)),
+    )
+
+
+def _row_result(record: ExecutionRecord) -> RowResult:
+    message = None
+    if record.error is not None:
+        message = str(json.loads(record.error)["message"])
+    return RowResult(
+        row_id=record.row_id,
+        answer=record.answer,
+        score=record.score,
+        error=message,
+        calls=record.calls,
+        seconds=round(record.seconds, 3),
+    )

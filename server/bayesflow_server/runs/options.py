@@ -1,0 +1,106 @@
+"""The sampler's options as a client writes them, the presets, and how the two resolve."""
+
+from dataclasses import asdict
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from bayesflow_sampler.errors import OptionsError
+from bayesflow_sampler.options import SearchOptions
+from bayesflow_server.errors import InputError
+from bayesflow_server.evaluation.task import Preset
+
+__all__ = ["PRESETS", "SamplerOptions", "parse_options", "resolve_options"]
+
+PRESETS: Final[dict[Preset, SearchOptions]] = {
+    "paper": SearchOptions(
+        particles=10,
+        refinements=10,
+        rounds=5,
+        inverse_temperature=1.0,
+        weighting="paper",
+        resampling="multinomial",
+        minibatch=None,
+        refinement="inject",
+    ),
+    "balanced": SearchOptions(particles=10, refinements=2, rounds=5, minibatch=20),
+    "quick": SearchOptions(particles=5, refinements=1, rounds=3, minibatch=20),
+    "client": SearchOptions(particles=4, refinements=2, rounds=3, minibatch=20),
+}
+
+
+class SamplerOptions(BaseModel):
+    """What may be changed of a preset. An option that is absent keeps the preset's value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    particles: int | None = Field(
+        default=None, ge=1, le=1000, description="N: prefixes kept in parallel."
+    )
+    rollouts: int | None = Field(
+        default=None, ge=1, le=32, description="K: look-ahead completions scored for each prefix."
+    )
+    refinements: int | None = Field(
+        default=None, ge=0, le=100, description="M: edits of complete workflows in each round."
+    )
+    rounds: int | None = Field(
+        default=None, ge=1, le=20, description="T: the most steps grown one by one."
+    )
+    beta: float | Literal["auto"] | None = Field(
+        default=None, description="Inverse temperature above 0, or 'auto': fitted to the rewards."
+    )
+    weighting: Literal["exact", "paper"] | None = Field(
+        default=None, description="exact targets the posterior; paper is Algorithm 1 as printed."
+    )
+    resampling: Literal["systematic", "multinomial"] | None = Field(
+        default=None, description="How ancestors are drawn."
+    )
+    minibatch: int | Literal["full"] | None = Field(
+        default=None, description="Validation rows that score a round before the last, or 'full'."
+    )
+    refinement: Literal["inject", "archive"] | None = Field(
+        default=None,
+        description="inject: refined workflows join the particles; archive: the final pick only.",
+    )
+    splits: dict[str, int | float] | None = Field(
+        default=None, description="Rows (or shares) of validation, selection and test."
+    )
+
+
+def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:
+    """Checks options that come from a file.
+
+    Raises:
+        InputError: One sentence naming the option and what it takes.
+    """
+    try:
+        return SamplerOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        known = ", ".join(SamplerOptions.model_fields)
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"`options` has no {name!r}; it takes {known}.") from None
+        raise InputError(
+            f"`options.{name}` is wrong: {first['msg'].lower()} (got {first['input']!r})."
+        ) from None
+
+
+def resolve_options(preset: Preset, options: SamplerOptions | None) -> SearchOptions:
+    """The preset with the client's changes.
+
+    Raises:
+        InputError: An option is out of range, or two contradict each other.
+    """
+    values = asdict(PRESETS[preset])
+    if options is not None:
+        given = options.model_dump(exclude_none=True, exclude={"beta", "minibatch", "splits"})
+        values |= given
+        if options.beta is not None:
+            values["inverse_temperature"] = None if options.beta == "auto" else options.beta
+        if options.minibatch is not None:
+            values["minibatch"] = None if options.minibatch == "full" else options.minibatch
+    try:
+        return SearchOptions(**values)
+    except OptionsError as error:
+        raise InputError(f"{error} Change it under `options`.") from None

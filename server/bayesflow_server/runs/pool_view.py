@@ -1,0 +1,161 @@
+"""The pool as a client sees it: ranked workflows with posterior, shrunk score and interval.
+
+Computed from what the store keeps, so any run can be looked at, at any β, while it works or years
+later, without a model call. The posterior covers clean prior draws of fully scored rounds.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist, fmean
+from typing import Final, Literal, NamedTuple
+
+from bayesflow_sampler.archive import Draw, Posterior, weigh
+from bayesflow_sampler.shrinkage import reward_variance, shrink
+from bayesflow_server.store.records import PoolRow, RoundRecord, SummaryRecord
+
+__all__ = ["PoolItem", "PoolView", "Sort", "view_pool"]
+
+Sort = Literal["posterior", "validation", "cost", "round"]
+_Z: Final = NormalDist().inv_cdf(0.975)
+_LEAST_SPREAD: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A summary as the shrinkage reads it."""
+
+    summary: SummaryRecord
+
+    @property
+    def mean(self) -> float:
+        return self.summary.mean
+
+    def noise(self) -> float:
+        if self.summary.failed:
+            return 0.0
+        return max(self.summary.variance, _LEAST_SPREAD) / self.summary.rows
+
+
+class PoolItem(NamedTuple):
+    """One workflow of the pool.
+
+    Attributes:
+        row: How it came in and its validation summary.
+        posterior: Its posterior probability, or None: not a clean draw of a fully scored round.
+        shrunk: Its validation mean shrunk towards the pool's, or None while it is not scored.
+        low: Lower end of a 95 % interval around the shrunk score.
+        high: Upper end.
+    """
+
+    row: PoolRow
+    posterior: float | None
+    shrunk: float | None
+    low: float | None
+    high: float | None
+
+
+class PoolView(NamedTuple):
+    """The ranked pool.
+
+    Attributes:
+        items: Every workflow, ranked.
+        beta: The inverse temperature of the posterior.
+        posterior: The weighted draws, or None where there are none.
+        structures: Distinct sequences of step titles.
+    """
+
+    items: tuple[PoolItem, ...]
+    beta: float
+    posterior: Posterior | None
+    structures: int
+
+
+def view_pool(
+    pool: Sequence[PoolRow],
+    rounds: Sequence[RoundRecord],
+    *,
+    validation_rows: int,
+    beta: float | None = None,
+    sort: Sort = "posterior",
+    round_number: int | None = None,
+) -> PoolView:
+    """Ranks a pool.
+
+    Args:
+        pool: The run's workflows.
+        rounds: Its finished rounds.
+        validation_rows: Rows of the validation split; a reward is full with that many.
+        beta: Inverse temperature above 0; None is the one the run used last.
+        sort: What the best comes first by.
+        round_number: Only workflows first seen in this round.
+    """
+    stats = [json.loads(record.stats) for record in rounds]
+    if beta is None:
+        beta = float(stats[-1]["inverse_temperature"]) if stats else 1.0
+    posterior = _posterior(pool, stats, validation_rows, beta)
+    items = _items(pool, posterior)
+    shown = [item for item in items if round_number in (None, item.row.entry.round)]
+    return PoolView(
+        items=tuple(sorted(shown, key=lambda item: _order(item, sort))),
+        beta=beta,
+        posterior=posterior,
+        structures=len({row.steps for row in pool}),
+    )
+
+
+def _posterior(
+    pool: Sequence[PoolRow], stats: Sequence[dict[str, object]], rows: int, beta: float
+) -> Posterior | None:
+    rewards: dict[str, float | None] = {}
+    for row in pool:
+        summary = row.validation
+        full = summary is not None and (summary.failed or summary.rows >= rows)
+        rewards[row.entry.workflow_id] = summary.mean if summary is not None and full else None
+    draws = [
+        Draw(int(str(stat["round"])), str(name), float(share))
+        for stat in stats
+        for name, share in _pairs(stat)
+    ]
+    return weigh(draws, rewards, beta)
+
+
+def _pairs(stat: dict[str, object]) -> list[tuple[str, float]]:
+    draws = stat["draws"]
+    assert isinstance(draws, list)
+    return [(name, share) for name, share in draws]
+
+
+def _items(pool: Sequence[PoolRow], posterior: Posterior | None) -> list[PoolItem]:
+    measured = [_Measured(row.validation) for row in pool if row.validation is not None]
+    variance = reward_variance(measured)
+    centre = fmean(one.mean for one in measured) if measured else 0.0
+    items: list[PoolItem] = []
+    for row in pool:
+        share = None if posterior is None else posterior.probability.get(row.entry.workflow_id)
+        if row.validation is None:
+            items.append(PoolItem(row, share, None, None, None))
+            continue
+        one = _Measured(row.validation)
+        shrunk = shrink(one.mean, one.noise(), centre, variance)
+        # Posterior spread of a normal mean: 1 / (1/s² + n/v).
+        spread = sqrt(variance * one.noise() / (variance + one.noise()))
+        low, high = max(0.0, shrunk - _Z * spread), min(1.0, shrunk + _Z * spread)
+        items.append(PoolItem(row, share, shrunk, low, high))
+    return items
+
+
+def _order(item: PoolItem, sort: Sort) -> tuple[float, float, str]:
+    """Sort key: the wanted figure first, then the shrunk score, then the id."""
+    shrunk = -(item.shrunk if item.shrunk is not None else -1.0)
+    name = item.row.entry.workflow_id
+    summary = item.row.validation
+    if sort == "posterior":
+        return (-(item.posterior or 0.0), shrunk, name)
+    if sort == "round":
+        return (float(item.row.entry.round), shrunk, name)
+    if sort == "cost":
+        per_row = float("inf") if summary is None else summary.tokens / max(summary.rows, 1)
+        return (per_row, shrunk, name)
+    return (shrunk, shrunk, name)

@@ -1,0 +1,249 @@
+"""One sitting of a run: from its claim until it finishes, pauses, is cancelled, or dies.
+
+    baseline and operators → search (rounds) → final pick → test → report
+
+A later sitting repeats the same path; the journal, the executions and the completions on record
+make it catch up without a draw, an execution or a call of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from bayesflow_sandbox.sandbox import Sandbox
+
+from bayesflow_sampler.archive import Archive
+from bayesflow_sampler.final_pick import Finalist, choose, shrunk_rewards
+from bayesflow_sampler.smc import Search
+from bayesflow_sampler.types import Generation, RowSet, Workflow
+from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
+from bayesflow_server.evaluation.example import SPLITS, Row
+from bayesflow_server.evaluation.report import BaselineReport, FinalReport, RunnerUp, compare
+from bayesflow_server.gateway.budget import Budget
+from bayesflow_server.gateway.gateway import Gateway
+from bayesflow_server.models.registry import ModelRegistry
+from bayesflow_server.runs.assembly import admit_workflow, build_operators
+from bayesflow_server.runs.progress import BestSoFar, PoolState, Progress
+from bayesflow_server.runs.recorder import Recorder, workflow_record
+from bayesflow_server.runs.request import most_executions
+from bayesflow_server.runs.spec import RunSpec, rows_of_split
+from bayesflow_server.store.records import ExecutionRecord, PoolEntry, RunRecord
+from bayesflow_server.store.store import Store
+
+__all__ = ["Sitting", "Workplace"]
+
+_WRITE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every sitting of this process shares."""
+
+    store: Store
+    models: ModelRegistry
+    gateway: Gateway
+    sandbox: Sandbox
+
+
+@dataclass
+class Sitting:
+    """One sitting of one run.
+
+    Attributes:
+        workplace: Store, models, gateway and sandbox.
+        record: The run as it was claimed.
+    """
+
+    workplace: Workplace
+    record: RunRecord
+
+    def __post_init__(self) -> None:
+        self.run_id = self.record.run_id
+        self.spec = RunSpec.model_validate_json(self.record.request)
+        options = self.spec.options
+        self.progress = Progress(rounds=options.rounds, planned=0)
+        self.budget = Budget(self.spec.budget, earlier_seconds=self.record.active_seconds)
+        self._recorder = Recorder(self.workplace.store, self.run_id)
+
+    async def run(self) -> FinalReport:
+        """Works until the final report is on disk.
+
+        Raises:
+            BudgetSpentError, ProviderError, ModelUnavailableError: The run must pause.
+        """
+        rows = await self._rows()
+        evaluator = await self._evaluator(rows)
+        self.progress.planned = most_executions(
+            self.spec, {split: len(members) for split, members in rows.items()}
+        )
+        async with self._written():
+            archive = await self._search(evaluator, rows)
+            self.progress.doing = "picking the best: scoring the finalists on all rows"
+            finalists = await choose(archive, evaluator)
+            self._update_best(archive)
+            searched = self.budget.seconds
+            report = await self._test(evaluator, finalists, searched)
+        await self._finish(report)
+        return report
+
+    # --- preparation ------------------------------------------------------------------------
+
+    async def _rows(self) -> dict[str, Sequence[Row]]:
+        records = await self.workplace.store.rows(self.run_id)
+        return {split: rows_of_split(records, split) for split in SPLITS}
+
+    async def _evaluator(self, rows: dict[str, Sequence[Row]]) -> Evaluator:
+        store = self.workplace.store
+        for usage in await store.usage(self.run_id):
+            self.budget.calls += usage.calls
+            self.budget.tokens += usage.input_tokens + usage.output_tokens
+        model = self.workplace.models.model(self.spec.executor)
+        evaluator = Evaluator(
+            scope=self.run_id,
+            rows=rows,
+            scorer=self.spec.scorer,
+            session=self.workplace.gateway.session(
+                model, self.budget, scope=self.run_id, role="executor"
+            ),
+            sandbox=self.workplace.sandbox,
+            store=store,
+            seed=self.spec.seed,
+            on_execution=self._executed,
+            on_rows=self.progress.executed,
+        )
+        await evaluator.load()
+        await self._recorder.load()
+        return evaluator
+
+    def _executed(self, record: ExecutionRecord) -> None:
+        if record.error is not None:
+            self.progress.error(failure_line(record))
+
+    # --- the search -------------------------------------------------------------------------
+
+    async def _search(self, evaluator: Evaluator, rows: dict[str, Sequence[Row]]) -> Archive:
+        spec = self.spec
+        prior, refiner = build_operators(spec, rows["demonstration"] or rows["validation"])
+        search = Search(prior, evaluator, refiner, self._recorder, spec.options, spec.seed)
+        archive = Archive(evaluator.size("validation"), pool_rounds=prior.coherent)
+        self._begin_round(1)
+        async for generation in search.generations():
+            archive.add(generation)
+            await self._recorder.record_generation(generation)
+            self._update_pool(generation, archive)
+            if generation.round < spec.options.rounds:
+                self._begin_round(generation.round + 1)
+        return archive
+
+    def _begin_round(self, number: int) -> None:
+        self.progress.round = number
+        self.progress.doing = f"round {number} of {self.spec.options.rounds}: growing step {number}"
+
+    def _update_pool(self, generation: Generation, archive: Archive) -> None:
+        entries = archive.entries.values()
+        clean = [particle.clean for particle in generation.particles]
+        self.progress.pool = PoolState(
+            distinct=len(archive.entries),
+            failed=sum(entry.failure is not None for entry in entries),
+            ess=round(generation.effective_sample_size, 2),
+            clean_share=sum(clean) / len(clean),
+        )
+        self.progress.notes += generation.notes
+        self._update_best(archive)
+
+    def _update_best(self, archive: Archive) -> None:
+        shrunk = shrunk_rewards(archive)
+        best = max(shrunk, key=lambda name: (shrunk[name], name))
+        self.progress.best = BestSoFar(
+            workflow_id=best, shrunk=shrunk[best], rows=len(archive.entries[best].scores)
+        )
+
+    # --- the answer -------------------------------------------------------------------------
+
+    async def _test(
+        self, evaluator: Evaluator, finalists: Sequence[Finalist], searched: float
+    ) -> FinalReport:
+        """The winner and the baseline on the test split, once."""
+        self.progress.doing = "testing the winner and the baseline on the test rows"
+        winner = finalists[0].workflow
+        baseline = await self._baseline()
+        rows = RowSet("test", tuple(range(evaluator.size("test"))))
+        async with asyncio.TaskGroup() as group:
+            for workflow in (winner, baseline):
+                group.create_task(evaluator.score(workflow, rows))
+        result = compare(
+            evaluator.executions(winner.workflow_id, "test"),
+            evaluator.executions(baseline.workflow_id, "test"),
+        )
+        return FinalReport(
+            best=tuple(_runner_up(finalist) for finalist in finalists),
+            test=result.first,
+            baseline=BaselineReport(
+                workflow_id=baseline.workflow_id, own=self.spec.own_baseline, test=result.second
+            ),
+            gain=result.gain,
+            beats_baseline=result.beats,
+            cost_ratio=result.cost_ratio,
+            search_seconds=round(searched, 1),
+        )
+
+    async def _baseline(self) -> Workflow:
+        """The baseline, in the store and in the run's pool."""
+        baseline = admit_workflow(self.spec.baseline)
+        entry = PoolEntry(self.run_id, baseline.workflow_id, 0, "baseline", None, False)
+        await self.workplace.store.add_to_pool(workflow_record(baseline), entry)
+        return baseline
+
+    async def _finish(self, report: FinalReport) -> None:
+        self.progress.doing = "finished"
+        self.progress.planned = self.progress.done
+        await self.workplace.store.update_run(
+            self.run_id,
+            status="finished",
+            reason=None,
+            outcome=report.model_dump_json(),
+            phase=self.progress.phase.model_dump_json(),
+            active_seconds=self.budget.seconds,
+        )
+
+    # --- progress ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _written(self) -> AsyncIterator[None]:
+        """Writes the phase about every second while the block runs, and once at its end."""
+        writer = asyncio.create_task(self._keep_writing())
+        try:
+            yield
+        finally:
+            writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await writer
+
+    async def _keep_writing(self) -> None:
+        written = ""
+        while True:
+            started = time.monotonic()
+            phase = self.progress.phase.model_dump_json()
+            if phase != written:
+                await self.write_phase()
+                written = phase
+            await asyncio.sleep(max(0.0, _WRITE_SECONDS - (time.monotonic() - started)))
+
+    async def write_phase(self) -> None:
+        """Puts the present phase and running time on disk."""
+        await self.workplace.store.update_run(
+            self.run_id,
+            phase=self.progress.phase.model_dump_json(),
+            active_seconds=self.budget.seconds,
+        )
+
+
+def _runner_up(finalist: Finalist) -> RunnerUp:
+    return RunnerUp(
+        workflow_id=finalist.workflow.workflow_id,
+        step_titles=tuple(step.title for step in finalist.workflow.steps),
+        validation_shrunk=finalist.shrunk,
+        pooled=finalist.pooled,
+    )

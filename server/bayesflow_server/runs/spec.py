@@ -1,0 +1,135 @@
+"""A run's specification: all that its result depends on, resolved and pinned in the store.
+
+Rows are pinned beside it. Nothing is looked up again when a run is resumed, so editing the dataset,
+the grammar or the defaults changes no run that has begun.
+"""
+
+import hashlib
+import json
+import re
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bayesflow_sampler.options import SearchOptions
+from bayesflow_server.evaluation.example import SPLITS, Row, Split
+from bayesflow_server.evaluation.scorers import Scorer
+from bayesflow_server.evaluation.task import Preset, Task
+from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.store.records import RowRecord
+
+__all__ = [
+    "RunSpec",
+    "baseline_source",
+    "pinned_row",
+    "pinned_rows",
+    "request_hash",
+    "rows_of_split",
+]
+
+_BASELINE: Final = '''\
+class Workflow:
+    def __init__(self, name, llm_config, dataset):
+        self.name = name
+        self.dataset = dataset
+        self.llm = create_llm_instance(llm_config)
+
+    async def __call__(self, problem):
+        """Asks the model once, with the instructions alone."""
+        # Step 1: Ask once, zero-shot
+        answers = await self.llm.call_llm(
+            messages=[problem], temperature=0.0, instructions={instructions}
+        )
+        return answers[0], self.llm.get_usage_summary()["total_cost"]
+'''
+
+
+class RunSpec(BaseModel):
+    """What a run does.
+
+    Attributes:
+        instructions: The task in the user's words.
+        answer_format: How an answer must look, or None.
+        scorer: Scores an answer.
+        executor: Model that the workflows call.
+        optimizer: What writes the workflows.
+        grammar: TOML text of the grammar, or None for the built-in one.
+        baseline: Source of the workflow to beat.
+        own_baseline: Whether the user gave it; else it is the zero-shot prompt.
+        preset: Where the options come from.
+        options: The search's settings, resolved.
+        budget: What may be spent.
+        seed: Every random draw depends on it and on nothing else.
+        name: What people call the run.
+        fields: Our name → the dataset's field.
+        guesses: What was guessed, a sentence each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instructions: str
+    answer_format: str | None
+    scorer: Scorer
+    executor: str
+    optimizer: Literal["grammar"]
+    grammar: str | None
+    baseline: str
+    own_baseline: bool
+    preset: Preset
+    options: SearchOptions
+    budget: BudgetLimits
+    seed: int
+    name: str | None
+    fields: dict[str, str]
+    guesses: tuple[str, ...]
+
+
+def baseline_source(task: Task) -> str:
+    """The workflow to beat: the user's, the user's prompt, or the instructions zero-shot."""
+    if task.baseline is not None and re.search(r"^class Workflow\b", task.baseline, re.MULTILINE):
+        return task.baseline
+    prompt = task.baseline or task.instructions
+    if task.answer_format and task.baseline is None:
+        prompt = f"{prompt}\n{task.answer_format}"
+    return _BASELINE.format(instructions=repr(prompt))
+
+
+def pinned_rows(task: Task) -> list[RowRecord]:
+    """The task's rows as the store keeps them."""
+    return [
+        pinned_row(split, position, row)
+        for split in SPLITS
+        for position, row in enumerate(task.splits.of(split))
+    ]
+
+
+def pinned_row(split: Split, position: int, row: Row) -> RowRecord:
+    """One row as the store keeps it."""
+    return RowRecord(
+        split=split,
+        position=position,
+        row_id=row.id,
+        input=json.dumps(row.problem),
+        target=json.dumps(row.target),
+        meta=json.dumps(dict(row.meta)),
+    )
+
+
+def rows_of_split(records: list[RowRecord], split: str) -> list[Row]:
+    """The rows of a split, in order."""
+    return [
+        Row(
+            id=record.row_id,
+            problem=json.loads(record.input),
+            target=json.loads(record.target or "null"),
+            meta=json.loads(record.meta),
+        )
+        for record in records
+        if record.split == split
+    ]
+
+
+def request_hash(spec: RunSpec, content_hash: str) -> str:
+    """Tells apart two requests under one idempotency key."""
+    text = spec.model_dump_json() + content_hash
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

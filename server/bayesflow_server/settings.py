@@ -1,0 +1,64 @@
+"""Every environment variable and launch flag, in one place.
+
+BAYESFLOW_DB              the database file (--db)
+BAYESFLOW_CACHE           where weights are kept (see `models.weights`)
+BAYESFLOW_LOG             log level on stderr: DEBUG, INFO, WARNING, ERROR (--log)
+ANTHROPIC_API_KEY, OPENAI_API_KEY   keys of the providers; read by their adapters alone
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bayesflow_server.errors import InputError
+
+__all__ = ["Settings", "read_settings"]
+
+
+class Settings(BaseModel):
+    """What a server process is started with.
+
+    Attributes:
+        db: The database file.
+        log: Log level on stderr.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    db: Path
+    log: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+
+def read_settings(
+    db: str | None = None, log: str | None = None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Settings from flags, then the environment, then the platform's conventions.
+
+    Raises:
+        InputError: A value is not one that the setting takes.
+    """
+    path = db or environment.get("BAYESFLOW_DB")
+    level = log or environment.get("BAYESFLOW_LOG") or "WARNING"
+    try:
+        return Settings.model_validate(
+            {"db": _absolute(path) if path else _default_database(), "log": level.upper()}
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(
+            f"The setting {first['loc'][0]!r} cannot be {first['input']!r}: {first['msg']}."
+        ) from None
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _default_database() -> Path:
+    # Here, so that a server that is told its file does not pay for the import.
+    from platformdirs import user_data_path
+
+    return user_data_path("bayesflow-mcp", appauthor=False) / "bayesflow.sqlite3"

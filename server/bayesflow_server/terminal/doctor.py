@@ -1,0 +1,78 @@
+"""`bayesflow-mcp doctor`: what this machine gives, a line each."""
+
+import asyncio
+import sys
+from typing import NamedTuple
+
+from bayesflow_sandbox.llm_call import LLMCall
+from bayesflow_sandbox.sandbox import Sandbox
+from bayesflow_server.errors import ServerError
+from bayesflow_server.models.registry import ModelRegistry
+from bayesflow_server.settings import Settings
+from bayesflow_server.store.store import Store
+
+__all__ = ["doctor_command"]
+
+_PROBE = """\
+class Workflow:
+    def __init__(self, name, llm_config, dataset):
+        self.llm = create_llm_instance(llm_config)
+
+    async def __call__(self, problem):
+        # Step 1: Count the letters
+        return str(len(problem)), 0.0
+"""
+
+
+class _Finding(NamedTuple):
+    good: bool
+    line: str
+
+
+class _NoModel:
+    """A door that nothing is behind; the probe does not knock."""
+
+    async def call_llm(self, call: LLMCall) -> list[str]:
+        return []
+
+    def get_usage_summary(self) -> dict[str, float]:
+        return {"total_cost": 0.0}
+
+
+def doctor_command(settings: Settings) -> int:
+    """Checks models, sandbox and database; 1 if something that every run needs does not work."""
+    needed = asyncio.run(_check(settings))
+    for finding in [*_models(), *needed]:
+        sys.stdout.write(f"{'ok' if finding.good else '--'}  {finding.line}\n")
+    return 0 if all(finding.good for finding in needed) else 1
+
+
+def _models() -> list[_Finding]:
+    return [
+        _Finding(
+            model.ready, f"model {model.spec}" + (f": {model.why_not}" if model.why_not else "")
+        )
+        for model in ModelRegistry().available()
+    ]
+
+
+async def _check(settings: Settings) -> list[_Finding]:
+    return [await _sandbox(), await _database(settings)]
+
+
+async def _sandbox() -> _Finding:
+    async with Sandbox() as sandbox:
+        outcome = await sandbox.run_workflow(_PROBE, ("four",), _NoModel())
+    if outcome.failure is not None:
+        return _Finding(False, f"sandbox: {outcome.failure.message}")
+    return _Finding(True, f"sandbox: a workflow ran in {outcome.seconds * 1000:.1f} ms")
+
+
+async def _database(settings: Settings) -> _Finding:
+    try:
+        async with await Store.open(settings.db) as store:
+            runs = await store.runs(1)
+    except ServerError as error:
+        return _Finding(False, f"database: {error}")
+    newest = f", newest run {runs[0].run_id}" if runs else ", no runs yet"
+    return _Finding(True, f"database: {settings.db}{newest}")

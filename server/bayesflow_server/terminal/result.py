@@ -1,0 +1,244 @@
+"""A run's result: printed as tables, written as files, or given as JSON.
+
+The files of `--out`: `best_workflow.py`, `reward_per_round.png`, `report.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bayesflow_server.errors import InputError
+from bayesflow_server.evaluation.report import FinalReport, TestScore
+from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
+from bayesflow_server.runs.service import RunService
+from bayesflow_server.store.records import RunRecord, UsageRecord
+from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
+
+__all__ = [
+    "RunResult",
+    "check_folder",
+    "load_result",
+    "print_result",
+    "result_json",
+    "write_files",
+]
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What is shown of a run, finished or not.
+
+    Attributes:
+        record: The run.
+        status: Its status, interruptions seen.
+        report: The final report, or None.
+        pool: Its ranked pool.
+        rounds: Rewards of each round.
+        usage: What it used.
+        best_source: Source of the best workflow, or None.
+    """
+
+    record: RunRecord
+    status: str
+    report: FinalReport | None
+    pool: PoolView
+    rounds: tuple[RoundRewards, ...]
+    usage: tuple[UsageRecord, ...]
+    best_source: str | None
+
+
+async def load_result(service: RunService, run_id: str) -> RunResult:
+    """Reads a run's result from the store."""
+    record = await service.record(run_id)
+    stored = await service.pool(run_id)
+    report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
+    view = view_pool(
+        stored.rows, stored.rounds, validation_rows=stored.validation_rows, sort="validation"
+    )
+    source = None
+    if report is not None:
+        source = (await service.workflow(report.best[0].workflow_id)).source
+    elif view.items:
+        source = (await service.workflow(view.items[0].row.entry.workflow_id)).source
+    return RunResult(
+        record=record,
+        status=service.status(record),
+        report=report,
+        pool=view,
+        rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
+        usage=tuple(await service.usage(run_id)),
+        best_source=source,
+    )
+
+
+def print_result(console: Console, result: RunResult) -> None:
+    """Prints the rounds, the pool and the scores."""
+    console.print(_rounds_table(result.rounds))
+    console.print(_pool_table(result.pool))
+    calls = sum(one.calls for one in result.usage)
+    cached = sum(one.cached_calls for one in result.usage)
+    tokens = sum(one.input_tokens + one.output_tokens for one in result.usage)
+    console.print(f"Spent: {calls} calls ({cached} more from the cache), {tokens} tokens.")
+    report = result.report
+    if report is None:
+        console.print(f"{result.record.run_id}: {result.status}. {result.record.reason or ''}")
+        return
+    console.print(_scores_table(report))
+    verdict = {
+        "yes": "beats the baseline",
+        "no": "does not beat the baseline",
+        "unclear": "cannot be told from the baseline on these rows",
+    }
+    gain = report.gain
+    console.print(
+        f"The best workflow {verdict[report.beats_baseline]}: paired gain {gain.delta:+.3f}, "
+        f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}."
+    )
+
+
+def write_files(result: RunResult, folder: Path) -> list[Path]:
+    """Writes the best workflow, the report and the plot; returns what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    if result.best_source is not None:
+        path = folder / "best_workflow.py"
+        path.write_text(result.best_source, encoding="utf-8")
+        written.append(path)
+    path = folder / "report.json"
+    path.write_text(json.dumps(result_json(result), indent=2), encoding="utf-8")
+    written.append(path)
+    if result.rounds and find_spec("matplotlib") is not None:
+        path = folder / "reward_per_round.png"
+        draw_rewards(result.rounds, _test_lines(result.report), _title(result), path)
+        written.append(path)
+    return written
+
+
+def check_folder(folder: str | None) -> Path | None:
+    """The output folder, made now, so that a run does not end in an error.
+
+    Raises:
+        InputError: It cannot be made or written.
+    """
+    if folder is None:
+        return None
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".bayesflow-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"The folder '{folder}' cannot be written ({error.strerror}); name another with --out."
+        ) from None
+    return path
+
+
+def result_json(result: RunResult) -> dict[str, object]:
+    """The result for scripts."""
+    return {
+        "run_id": result.record.run_id,
+        "name": result.record.name,
+        "status": result.status,
+        "reason": result.record.reason,
+        "report": None if result.report is None else json.loads(result.report.model_dump_json()),
+        "rounds": [one._asdict() for one in result.rounds],
+        "calls": sum(one.calls for one in result.usage),
+        "cached_calls": sum(one.cached_calls for one in result.usage),
+        "needed_calls": sum(one.needed_calls for one in result.usage),
+        "tokens": sum(one.input_tokens + one.output_tokens for one in result.usage),
+        "seconds": round(result.record.active_seconds, 1),
+        "distinct_workflows": len(result.pool.items),
+    }
+
+
+def _rewards(stats: dict[str, float]) -> RoundRewards:
+    return RoundRewards(
+        round=int(stats["round"]),
+        minimum=stats["minimum"],
+        mean=stats["mean"],
+        maximum=stats["maximum"],
+        rows=int(stats["rows"]),
+    )
+
+
+def _rounds_table(rounds: Sequence[RoundRewards]) -> Table:
+    table = Table(title="Reward per round (validation rows)", title_justify="left")
+    for name in ("round", "rows", "minimum", "mean", "maximum"):
+        table.add_column(name, justify="right")
+    for one in rounds:
+        table.add_row(
+            str(one.round),
+            str(one.rows),
+            f"{one.minimum:.2f}",
+            f"{one.mean:.2f}",
+            f"{one.maximum:.2f}",
+        )
+    return table
+
+
+def _pool_table(pool: PoolView) -> Table:
+    total = len(pool.items)
+    table = Table(
+        title=f"Pool: best {min(_SHOWN, total)} of {total} by shrunk validation score",
+        title_justify="left",
+    )
+    for name in ("workflow", "validation", "rows", "shrunk", "posterior", "round", "origin"):
+        table.add_column(name, justify="left" if name in ("workflow", "origin") else "right")
+    table.add_column("steps", overflow="fold")
+    for item in pool.items[:_SHOWN]:
+        table.add_row(*_pool_row(item))
+    return table
+
+
+def _pool_row(item: PoolItem) -> tuple[str, ...]:
+    entry, summary = item.row.entry, item.row.validation
+    return (
+        entry.workflow_id,
+        "-" if summary is None else f"{summary.mean:.2f}",
+        "-" if summary is None else str(summary.rows),
+        "-" if item.shrunk is None else f"{item.shrunk:.2f}",
+        "-" if item.posterior is None else f"{item.posterior:.3f}",
+        str(entry.round),
+        entry.origin,
+        " > ".join(json.loads(item.row.steps)),
+    )
+
+
+def _scores_table(report: FinalReport) -> Table:
+    table = Table(title="Test rows, measured once", title_justify="left")
+    for name in ("", "score", "95 % interval", "rows", "method"):
+        table.add_column(name, justify="left" if name in ("", "method") else "right")
+    name = "baseline" if report.baseline.own else "baseline (zero-shot)"
+    if report.baseline.test is not None:
+        table.add_row(name, *_score_row(report.baseline.test))
+    table.add_row("best workflow", *_score_row(report.test))
+    return table
+
+
+def _score_row(score: TestScore) -> tuple[str, ...]:
+    interval = f"{score.low:.3f} to {score.high:.3f}"
+    return (f"{score.score:.3f}", interval, str(score.rows), score.method)
+
+
+def _test_lines(report: FinalReport | None) -> list[TestLine]:
+    if report is None:
+        return []
+    pairs = (("best", report.test), ("baseline", report.baseline.test))
+    return [
+        TestLine(label, score.score, score.low, score.high)
+        for label, score in pairs
+        if score is not None
+    ]
+
+
+def _title(result: RunResult) -> str:
+    return f"Reward per round: {result.record.name or result.record.run_id}"
