@@ -9,7 +9,7 @@ together overrate Z. Rounds are pooled for coherent priors; else the last round 
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -104,19 +104,22 @@ def weigh(
     inverse_temperature: float,
     *,
     pool_rounds: bool = True,
+    extinct: Collection[int] = (),
 ) -> Posterior | None:
-    """q over the drawn workflows, at any β > 0, without a further call.
+    """The posterior q over the drawn workflows, at any β > 0, without a further call.
 
     Args:
         draws: The clean rollouts of every round.
         rewards: Full validation reward of each drawn workflow; None where it is not known.
         inverse_temperature: β.
         pool_rounds: Whether every fully scored round counts (coherent priors), or the last alone.
+        extinct: Fully scored rounds with no clean lineage. They estimate Z by zero; to leave them
+            out would overrate Z.
 
     Returns:
         None if no round is fully scored or no clean lineage is left.
     """
-    rounds = sorted({draw.round for draw in draws})
+    rounds = sorted({draw.round for draw in draws} | set(extinct))
     missing = {draw.round for draw in draws if rewards[draw.workflow_id] is None}
     whole = [number for number in rounds if number not in missing]
     used = tuple(whole if pool_rounds else whole[-1:])
@@ -147,18 +150,23 @@ class Archive:
         pool_rounds: Whether all fully scored rounds are pooled (coherent priors) or the last only.
         entries: Every distinct workflow, in the order of appearance.
         draws: The clean rollouts of every round.
+        extinct: Fully scored rounds that had none.
     """
 
     validation_rows: int
     pool_rounds: bool = True
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     draws: list[Draw] = field(default_factory=list[Draw])
+    extinct: list[int] = field(default_factory=list[int])
 
     def add(self, generation: Generation) -> None:
         """Takes in one round."""
         for candidate in generation.candidates:
             self.add_candidate(candidate)
-        self.draws += draws_of(generation)
+        draws = draws_of(generation)
+        self.draws += draws
+        if generation.fully_scored and not draws:
+            self.extinct.append(generation.round)
 
     def add_candidate(self, candidate: Candidate) -> None:
         """Merges one scored workflow."""
@@ -202,4 +210,10 @@ class Archive:
             None if no round is fully scored or no clean lineage is left.
         """
         rewards = {draw.workflow_id: self.full_reward(draw.workflow_id) for draw in self.draws}
-        return weigh(self.draws, rewards, inverse_temperature, pool_rounds=self.pool_rounds)
+        return weigh(
+            self.draws,
+            rewards,
+            inverse_temperature,
+            pool_rounds=self.pool_rounds,
+            extinct=self.extinct,
+        )
