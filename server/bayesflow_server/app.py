@@ -8,7 +8,7 @@ what was opened, in the reverse order.
 import asyncio
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from bayesflow_server.settings import Settings
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
 
 __all__ = ["Application"]
+
+# Executions in flight; each holds an interpreter (2 MB idle) while its model calls are answered.
+_WORKERS: Final = 64
 
 
 class Application:
@@ -79,7 +82,7 @@ class Application:
             stack.push_async_callback(store.aclose)
             models = ModelRegistry()
             stack.push_async_callback(models.aclose)
-            sandbox = await stack.enter_async_context(Sandbox())
+            sandbox = await stack.enter_async_context(Sandbox(workers=_WORKERS))
             workplace = Workplace(store, models, Gateway(store), sandbox)
             evaluations = EvaluationService(workplace)
             stack.push_async_callback(evaluations.aclose)

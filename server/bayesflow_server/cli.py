@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("task", help="the task file, e.g. examples/arithmetic/task.toml")
     run.add_argument("--seed", type=int, help="seed of every random draw (default: the file's)")
     run.add_argument("--executor", help="model that the workflows call, e.g. local:smollm2")
+    run.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one of the sampler's options, e.g. particles=20 (repeatable)",
+    )
     run.add_argument("--calls", type=int, help="budget: calls that reach a model")
     run.add_argument("--minutes", type=float, help="budget: minutes of running time")
     _add_output(run)

@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +41,7 @@ class RunArguments:
     task: Path
     seed: int | None
     executor: str | None
+    options: tuple[str, ...]
     calls: int | None
     minutes: float | None
     out: str | None
@@ -52,6 +54,7 @@ class RunArguments:
             task=Path(options.task),
             seed=options.seed,
             executor=options.executor,
+            options=tuple(options.option),
             calls=options.calls,
             minutes=options.minutes,
             out=options.out,
@@ -163,12 +166,26 @@ def _request(arguments: RunArguments) -> RunRequest:
         executor=executor,
         optimizer=settings.optimizer,
         preset=settings.preset,
-        options=parse_options(settings.options),
+        options=parse_options(settings.options | _options(arguments.options)),
         budget=budget,
         seed=settings.seed,
         name=settings.name,
         grammar=loaded.grammar.text if loaded.grammar else None,
     )
+
+
+def _options(pairs: Sequence[str]) -> dict[str, JsonValue]:
+    """Options from NAME=VALUE; a value is JSON where it can be, otherwise text."""
+    values: dict[str, JsonValue] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise InputError(f"--option {pair!r} is not NAME=VALUE, such as particles=20.")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
 
 
 def _splits(request: RunRequest) -> dict[str, tuple[object, ...]]:

@@ -1,5 +1,8 @@
 """The PNG of reward per round: minimum, mean and maximum, as the paper's Figure 2."""
 
+# matplotlib annotates its methods in part only.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
