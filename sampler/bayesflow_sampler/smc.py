@@ -79,6 +79,8 @@ class Search:
         The generator may be abandoned between rounds; a new search with the same seed and journal
         repeats the same rounds without repeating a recorded draw.
         """
+        self._seen.clear()
+        self._evaluations.clear()
         controller = Controller(self.options, self.reward.size("validation"), self.seed)
         children = [_Child(self.prior.root) for _ in range(self.options.particles)]
         for number in range(1, self.options.rounds + 1):
