@@ -25,7 +25,7 @@ __all__ = ["executions"]
 _ROWS = 1500
 _LATENCY = 0.02
 _CONCURRENT = 50
-_WORKFLOW = '''\
+_WORKFLOW = """\
 class Workflow:
     def __init__(self, name, llm_config, dataset):
         self.llm = create_llm_instance(llm_config)
@@ -35,7 +35,7 @@ class Workflow:
         answers = await self.llm.call_llm(messages=[problem], temperature=0.0)
         # Step 2: Read
         return answers[0].strip(), self.llm.get_usage_summary()["total_cost"]
-'''
+"""
 
 
 class _Slow:

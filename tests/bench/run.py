@@ -1,0 +1,48 @@
+"""`make bench`: goal, figure, met or missed, for each; asserts nothing.
+
+python tests/bench/run.py [--seeds 101,102,…] [--only cold_start,journal,…]
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.arithmetic import arithmetic
+from bench.cold_start import cold_start
+from bench.executions import executions
+from bench.figures import Figure, say, table
+from bench.journal import journal
+from bench.tool_calls import tool_calls
+
+# Never used while the grammar, the rows or the options were made.
+_SEEDS = "101,102,103,104,105,106,107,108,109,110"
+
+
+def main() -> None:
+    """Runs the benches that were asked for and prints their table."""
+    parser = argparse.ArgumentParser(description="Benches: goal, figure, met or missed.")
+    parser.add_argument("--seeds", default=_SEEDS, help="seeds of the arithmetic bench")
+    parser.add_argument("--only", help="names of benches, separated by commas")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    benches: dict[str, Callable[[], list[Figure]]] = {
+        "cold_start": cold_start,
+        "tool_calls": tool_calls,
+        "executions": executions,
+        "journal": journal,
+        "arithmetic": lambda: arithmetic(seeds),
+    }
+    chosen = options.only.split(",") if options.only else list(benches)
+    figures: list[Figure] = []
+    for name in chosen:
+        say(f"{name} …")
+        figures += benches[name]()
+    say("")
+    say(table(figures))
+
+
+if __name__ == "__main__":
+    main()
