@@ -53,6 +53,7 @@ class RowReward:
     rewards: Mapping[str, float]
     rows: int
     seed: int = 0
+    _known: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
 
     def size(self, split: str) -> int:
         return self.rows if split == "validation" else 0
@@ -65,7 +66,10 @@ class RowReward:
         return sum(self._row(workflow_id, row) for row in range(self.rows)) / self.rows
 
     def _row(self, name: str, row: int) -> float:
-        return float(uniform(self.seed, "row", name, row) < self.rewards[name])
+        if (name, row) not in self._known:
+            right = uniform(self.seed, "row", name, row) < self.rewards[name]
+            self._known[name, row] = float(right)
+        return self._known[name, row]
 
 
 @dataclass
