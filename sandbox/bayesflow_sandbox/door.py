@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.host import HostFunction, HostFunctions
 from bayesflow_sandbox.outcome import JsonValue
+from bayesflow_sandbox.plain import without_surrogates
 
 __all__ = ["Door"]
 
@@ -89,7 +90,7 @@ class Door:
         error = work.exception()
         if isinstance(error, CallRefusedError):
             raise ValueError(str(error))
-        return work.result() if error is None else self._stop(error)
+        return without_surrogates(work.result()) if error is None else self._stop(error)
 
     def _stop(self, fault: BaseException) -> JsonValue:
         self.abort(fault)

@@ -66,5 +66,4 @@ def workflow_functions(host: WorkflowHost) -> HostFunctions:
 
 
 async def _answer(host: WorkflowHost, call: LLMCall) -> JsonValue:
-    # The interpreter's strings are UTF-8, which has no lone surrogates; a model's text may have.
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in await host.call_llm(call)]
+    return list(await host.call_llm(call))

@@ -19,7 +19,7 @@ from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError
 from bayesflow_sandbox.faults import limit_failure, report
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.outcome import Failure, JsonValue, Outcome
-from bayesflow_sandbox.plain import NotPlainError, TooLargeError, plain_value
+from bayesflow_sandbox.plain import NotPlainError, TooLargeError, plain_value, without_surrogates
 from bayesflow_sandbox.program import ARGUMENTS, HOST_PREFIX, USAGE, Place, Program
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ async def _execute(
     running = asyncio.ensure_future(
         session.feed_run(
             program.code,
-            inputs={ARGUMENTS: tuple(arguments)},
+            inputs={ARGUMENTS: tuple(without_surrogates(item) for item in arguments)},
             external_lookup={**door.callables(HOST_PREFIX), USAGE: door.usage},
             # Without a collector the interpreter prints to our stdout, which is a protocol's wire.
             print_callback=CollectString(limits.output_bytes),

@@ -1,8 +1,9 @@
-"""Values that leave the sandbox, checked: plain data, of bounded size and depth.
+"""Values that cross into and out of the sandbox: plain data only.
 
 The interpreter hands over whatever the workflow built: cycles, shared references that unfold to
 gigabytes, integers with millions of digits, foreign objects. ``plain_value`` copies what is plain
-and stops at the first thing that is not. The engine is the only caller.
+and stops at the first thing that is not. The other way only lone surrogates are in question, which
+the interpreter's UTF-8 text cannot hold: a model's or a data set's text may have them.
 """
 
 import math
@@ -10,7 +11,7 @@ from typing import Final, cast
 
 from bayesflow_sandbox.outcome import JsonValue, ReturnValue
 
-__all__ = ["NotPlainError", "TooLargeError", "plain_value"]
+__all__ = ["NotPlainError", "TooLargeError", "plain_value", "without_surrogates"]
 
 _MAX_DEPTH: Final = 32
 _MAX_INT_BITS: Final = 1024
@@ -36,6 +37,22 @@ def plain_value(value: object, max_bytes: int) -> ReturnValue:
     if isinstance(value, tuple):
         return tuple(copier.copy(item, 1) for item in cast("tuple[object, ...]", value))
     return copier.copy(value, 0)
+
+
+def without_surrogates(value: JsonValue) -> JsonValue:
+    """Returns the value with every lone surrogate replaced by a question mark."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [without_surrogates(item) for item in value]
+        case dict():
+            return {
+                key.encode("utf-8", "replace").decode("utf-8"): without_surrogates(item)
+                for key, item in value.items()
+            }
+        case _:
+            return value
 
 
 class _Copier:
@@ -84,7 +101,7 @@ class _Copier:
                 raise NotPlainError(f"the workflow returned {value}: return a finite number")
             return float(value)
         if value.bit_length() > _MAX_INT_BITS:
-            raise TooLargeError(f"the workflow returned an integer of {value.bit_length()} bits")
+            raise NotPlainError(f"the workflow returned an integer of {value.bit_length()} bits")
         return int(value)
 
     def _count(self, amount: int) -> None:

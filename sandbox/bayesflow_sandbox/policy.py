@@ -97,7 +97,7 @@ The code runs in a restricted Python interpreter and must keep these rules:
   `__init__`, `__call__` and `__name__`; no attributes of frames, code objects or event loops.
 - Format text with f-strings; `"...".format(...)` only on a literal whose fields are plain names.
 - Not supported by the interpreter: yield, inheritance, method decorators, del, async with, a
-  function as replacement in re.sub, float.is_integer.
+  function as replacement in re.sub, float.is_integer, keyword arguments of asyncio.gather.
 - exec_code is not available.
 """
 

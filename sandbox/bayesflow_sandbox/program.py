@@ -14,7 +14,7 @@ from typing import Final
 from bayesflow_sandbox.policy import Violation, violations
 from bayesflow_sandbox.steps import StepHeader, call_method, source_lines, step_at, step_headers
 
-__all__ = ["ARGUMENTS", "HOST_PREFIX", "USAGE", "Place", "Program", "prepare"]
+__all__ = ["ARGUMENTS", "HOST_PREFIX", "USAGE", "Place", "Program", "compile_program", "prepare"]
 
 # Names by which the world's code reaches the host. A workflow that calls them meets the same door.
 HOST_PREFIX: Final = "_bayesflow_host_"
@@ -88,16 +88,17 @@ class Program:
 def prepare(source: str) -> Program | tuple[Violation, ...]:
     """Returns the program of a workflow that keeps the policy, otherwise its violations."""
     found = violations(source)
-    return found if found else _program(source)
+    return found if found else compile_program(source)
 
 
-def _program(source: str) -> Program:
+def compile_program(source: str) -> Program:
+    """Returns the program of any text that parses and has ``Workflow.__call__``; no policy here."""
     text = "".join(source_lines(source))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(text)
     call = call_method(tree)
-    assert call is not None  # the policy has checked it
+    assert call is not None
     rewritten = _with_shim(text, tree)
     before = _WORLD if rewritten == text else _WORLD + _shim_source()
     return Program(

@@ -35,10 +35,11 @@ class _BayesflowStatistics:
 
     def harmonic_mean(self, data: list[float]) -> float:
         data = self.checked("harmonic_mean", data, 1)
-        if min(data) < 0:
-            raise ValueError("harmonic mean does not support negative values")
-        if min(data) == 0:
-            return 0
+        for x in data:  # in this order, as the standard library does
+            if x < 0:
+                raise ValueError("harmonic mean does not support negative values")
+            if x == 0:
+                return 0
         return len(data) / self.total([1 / x for x in data])
 
     def median(self, data: list[float]) -> float:

@@ -1,0 +1,76 @@
+"""The paper's own workflows (Appendix H), with a scripted model in place of the real one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bayesflow_sandbox.llm_call import LLMCall
+from bayesflow_sandbox.outcome import Outcome, answer_of
+from bayesflow_sandbox.policy import violations
+from bayesflow_sandbox.sandbox import Sandbox
+from sandbox.workflows import EchoHost
+
+FOLDER = Path(os.environ.get("BAYESFLOW_TEST_DATA", "")) / "appendix_h"
+needs_data = pytest.mark.skipif(
+    "BAYESFLOW_TEST_DATA" not in os.environ or not FOLDER.is_dir(),
+    reason="BAYESFLOW_TEST_DATA names no folder with appendix_h",
+)
+pytestmark = needs_data
+
+
+class Scripted(EchoHost):
+    def __init__(self, *answers: str) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    async def call_llm(self, call: LLMCall) -> list[str]:
+        self.calls.append(call)
+        answer = self.answers[min(len(self.calls), len(self.answers)) - 1]
+        return [answer] * call.num_of_response
+
+
+async def run(name: str, host: Scripted) -> Outcome:
+    source = (FOLDER / name).read_text("utf-8")
+    async with Sandbox(workers=1) as sandbox:
+        return await sandbox.run_workflow(source, ["Which is it?"], host)
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "answer", "calls"),
+    [
+        ("drop.py", ["a count", "3 + 4", "The answer is 7."], "7", 3),
+        ("gpqa.py", ["think", "sums", "reasons", "so", "It is B, surely"], "B", 5),
+        ("hotpotqa.py", ["key", "fact"], "fact", 12),
+        ("math.py", ["plan", "work", "checked", "12"], "\\boxed{12}", 4),
+        ("mmlu_pro.py", ["parts", "analysis", "check", "the letter is C"], "C", 4),
+    ],
+)
+async def test_a_workflow_of_the_paper_runs(
+    name: str, answers: list[str], answer: str, calls: int
+) -> None:
+    host = Scripted(*answers)
+    outcome = await run(name, host)
+    assert outcome.failure is None
+    assert isinstance(outcome.value, tuple)
+    assert answer_of(outcome.value) == answer
+    assert outcome.value[1] == 0.25 * calls
+    assert (outcome.host_calls, len(host.calls)) == (calls, calls)
+
+
+async def test_gsm8k_s_fails_for_a_lack_of_the_interpreter_and_says_where() -> None:
+    outcome = await run("gsm8k.py", Scripted("so the result is\n42"))
+    failure = outcome.failure
+    assert failure is not None
+    assert outcome.unsupported
+    assert failure.type == "AttributeError"
+    assert "is_integer" in failure.message
+    assert failure.step == "Step 6: Format answer in LaTeX boxed notation"
+    assert failure.code is not None
+    assert failure.code in (FOLDER / "gsm8k.py").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["drop", "gpqa", "gsm8k", "hotpotqa", "math", "mmlu_pro", "mbpp"])
+def test_the_policy_refuses_nothing_of_them_but_exec_code(name: str) -> None:
+    found = violations((FOLDER / f"{name}.py").read_text("utf-8"))
+    assert [violation.rule for violation in found] == (["exec_code"] if name == "mbpp" else [])
