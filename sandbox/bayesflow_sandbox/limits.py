@@ -41,8 +41,8 @@ class Limits:
 
     Attributes:
         run_seconds: Seconds of interpreted code, host calls and sleeps not counted; 0.01 to 600.
-        memory_bytes: Heap of the interpreter; 4 MiB to 1 GiB. Also bounds how long a hostile value can
-            keep the host busy reading it (about 0.2 s at 32 MiB).
+        memory_bytes: Heap of the interpreter; 4 MiB to 1 GiB. Bounds as well how long a hostile
+            value keeps the host busy reading it (0.15 s at 32 MiB).
         host_calls: Calls through the door (``call_llm``); 0 to 10,000.
         sleep_seconds: Sum of all sleeps; 0 to 60.
         output_bytes: Text printed, which is thrown away; 0 to 1 MiB.

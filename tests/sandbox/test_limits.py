@@ -3,6 +3,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,7 @@ def _children() -> list[int]:
     ],
 )
 def test_a_limit_outside_its_range_is_refused(name: str, value: float) -> None:
+    changes: dict[str, Any] = {name: value}
     with pytest.raises(LimitsError, match=name) as raised:
-        replace(Limits(), **{name: value})
+        replace(Limits(), **changes)
     assert raised.value.limit == name
