@@ -230,7 +230,6 @@ class Search:
             candidate = Candidate(
                 edit.workflow, evaluation, number, "refined", edit.parent_id, clean=False
             )
-            self._evaluations.append(evaluation)
             pool.setdefault(edit.workflow.workflow_id, candidate)
             refined.append(candidate)
         return tuple(refined)

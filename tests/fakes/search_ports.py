@@ -105,13 +105,15 @@ class NoRefiner:
 
 @dataclass
 class ScriptedRefiner:
-    """Answers with the given workflows in turn; keeps the pool it was shown each time."""
+    """Answers with the given workflows in turn; keeps the pool and the seen it was shown."""
 
     edits: Sequence[Workflow]
     pools: list[list[str]] = field(default_factory=list[list[str]])
+    seen: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
 
     async def refine(self, pool: Sequence[Candidate], seen: Collection[str], key: DrawKey) -> Edit:
         edit = self.edits[len(self.pools) % len(self.edits)]
+        self.seen.append(frozenset(seen))
         self.pools.append([candidate.workflow.workflow_id for candidate in pool])
         return Edit(edit, pool[0].workflow.workflow_id)
 

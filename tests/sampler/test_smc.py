@@ -4,13 +4,17 @@ import asyncio
 import itertools
 import math
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
+from bayesflow_sampler import selection
 from bayesflow_sampler.grammar import GrammarPrior
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.refiner import GrammarRefiner
+from bayesflow_sampler.resampling import Resampling, resample
 from bayesflow_sampler.shrinkage import reward_variance, shrink
 from bayesflow_sampler.types import DrawKey, Evaluation, Generation, RowSet, Workflow
 from bayesflow_sampler.weights import effective_sample_size, log_mean_exp, normalise
@@ -124,6 +128,22 @@ async def test_multinomial_selection_is_another_selection() -> None:
     multinomial = await run(search_over(TOY, replace(PLAIN, resampling="multinomial")))
 
     assert [g.ancestors for g in systematic] != [g.ancestors for g in multinomial]
+
+
+async def test_every_selection_has_uniforms_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same uniform in every round would tie the rounds together."""
+    offsets: list[float] = []
+
+    def spying(
+        weights: Sequence[float], count: int, scheme: Resampling, draw: Callable[[int], float]
+    ) -> list[int]:
+        offsets.append(draw(0))
+        return resample(weights, count, scheme, draw)
+
+    monkeypatch.setattr(selection, "resample", spying)
+    await run(search_over(TOY, PLAIN, 7))
+
+    assert offsets == [uniform(7, "select", number, 0) for number in (1, 2, 3)]
 
 
 # --- decision 4: workflows shorter than T -----------------------------------------------------

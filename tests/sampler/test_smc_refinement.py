@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.refiner import GrammarRefiner
+from bayesflow_sampler.shrinkage import reward_variance, shrink
 from bayesflow_sampler.types import Generation
 from fakes.approx import approx
 from fakes.search_ports import RowReward, ScriptedRefiner, TableReward
@@ -99,9 +102,16 @@ async def test_decision_6_the_last_round_injects_nothing() -> None:
     assert len(last.refinements) == 2
 
 
-async def test_decision_7_archived_refinements_leave_the_particles_alone() -> None:
-    archived = await refined(replace(INJECT, refinement="archive"))
-    without = await run(search_over(TOY, replace(INJECT, refinements=0), reward=LOVED))
+@pytest.mark.parametrize("minibatch", [None, 2])
+async def test_decision_7_archived_refinements_leave_the_particles_alone(
+    minibatch: int | None,
+) -> None:
+    """Also on minibatches, whose shrinkage learns its s² from the rollouts alone."""
+    reward = RowReward({**TOY.rewards, LONG.workflow_id: 1.0, SHORT.workflow_id: 0.0}, rows=6)
+    options = replace(INJECT, refinement="archive", minibatch=minibatch)
+    refiner = ScriptedRefiner([LONG, SHORT])
+    archived = await run(search_over(TOY, options, reward=reward, refiner=refiner))
+    without = await run(search_over(TOY, replace(options, refinements=0), reward=reward))
 
     for ours, plain in zip(archived, without, strict=True):
         assert ours.particles == plain.particles
@@ -128,6 +138,35 @@ async def test_decision_8_each_edit_sees_the_rounds_workflows_and_the_edits_befo
     assert refiner.pools == [drawn, [*drawn, edits[0]], [*drawn, edits[0], edits[1]]]
 
 
+async def test_decision_9_the_refiner_is_told_of_every_workflow_of_the_run() -> None:
+    foreign = [workflow_of(word) for word in ("xyz", "zyx", "xxx", "yyy", "zzz", "xzx")]
+    refiner = ScriptedRefiner(foreign)
+    options = replace(INJECT, refinement="archive")
+    generations = await run(search_over(TOY, options, refiner=refiner))
+    known: set[str] = set()
+    told = iter(refiner.seen)
+    for generation in generations:
+        known |= {r.workflow.workflow_id for p in generation.particles for r in p.rollouts}
+        for edit in generation.refinements:
+            assert next(told) == known
+            known.add(edit.workflow.workflow_id)
+
+
+async def test_decision_13_beta_is_fitted_to_clean_rollouts_alone() -> None:
+    """Prior draws are all worth ½; two refined ones differ and take over the second round."""
+    loved = [workflow_of("x"), workflow_of("y")]
+    rewards = dict.fromkeys(TOY.rewards, 0.5)
+    reward = TableReward({**rewards, loved[0].workflow_id: 8.0, loved[1].workflow_id: 8.5})
+    options = replace(INJECT, inverse_temperature=None)
+    generations = await run(
+        search_over(TOY, options, reward=reward, refiner=ScriptedRefiner(loved))
+    )
+    means = {p.rollouts[0].evaluation.mean for p in generations[1].particles}
+
+    assert means == {8.0, 8.5}
+    assert [generation.inverse_temperature for generation in generations] == [1.0] * 3
+
+
 async def test_decision_8_the_pool_is_of_this_round_alone_and_holds_no_workflow_twice() -> None:
     refiner = ScriptedRefiner([LONG])
     generations = await run(search_over(TOY, INJECT, reward=LOVED, refiner=refiner))
@@ -138,17 +177,19 @@ async def test_decision_8_the_pool_is_of_this_round_alone_and_holds_no_workflow_
 
 
 async def test_a_refinement_on_a_minibatch_is_shrunk_towards_the_particles_values() -> None:
-    reward = RowReward(TOY.rewards, rows=10)
-    options = replace(INJECT, minibatch=2)
-    refiner = ScriptedRefiner([LONG])
+    reward = RowReward(TOY.rewards, rows=10, seed=2)
+    options = replace(INJECT, minibatch=4)
+    refiner = ScriptedRefiner([LONG, SHORT])
     first = (await run(search_over(TOY, options, reward=reward, refiner=refiner)))[0]
     centre = sum(particle.value for particle in first.particles) / 4
+    variance = reward_variance([p.rollouts[0].evaluation for p in first.particles])
 
     for entry in first.injected:
-        mean = entry.rollouts[0].evaluation.mean
-        assert min(mean, centre) <= entry.value <= max(mean, centre)
-        assert entry.value != mean or mean == centre
-        assert entry.score == approx(entry.value)
+        evaluation = entry.rollouts[0].evaluation
+        assert evaluation.mean != approx(centre)
+        value = shrink(evaluation.mean, evaluation.noise(), centre, variance)
+        assert entry.value == approx(value)
+        assert entry.score == approx(value)
 
 
 async def test_the_shipped_refiner_works_in_a_search() -> None:
