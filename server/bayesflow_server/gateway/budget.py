@@ -2,12 +2,13 @@
 
 A call reserves the most it could cost; when it ends, the reservation is replaced by what it did
 cost. A call that finds no room waits while others are in flight (they may give back what they
-reserved), and is refused once none is.
+reserved), and is refused once none is. What is counted is answers: a call that fails at the
+provider, runs out of time or is cancelled brings none, and gives back all that it reserved.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -40,7 +41,7 @@ class Spending:
     """What a call may report back to its reservation.
 
     Attributes:
-        usage: The tokens it took; None while it has not ended well.
+        usage: The tokens of its answer; None while there is none.
     """
 
     usage: Usage | None = None
@@ -52,7 +53,7 @@ class Budget:
 
     Attributes:
         limits: What may be spent in all.
-        calls: Calls that reached a provider, earlier sittings included.
+        calls: Calls that a provider answered, earlier sittings included.
         tokens: Tokens of those calls.
         earlier_seconds: Running time of earlier sittings.
         clock: Seconds, monotonic.
@@ -68,7 +69,8 @@ class Budget:
         self._started = self.clock()
         self._reserved_calls = 0
         self._reserved_tokens = 0
-        self._settled = asyncio.Condition()
+        # Invariant: set, and replaced by a fresh one, whenever a reservation ends.
+        self._settled = asyncio.Event()
 
     @property
     def seconds(self) -> float:
@@ -82,8 +84,8 @@ class Budget:
         return None if minutes is None else max(0.0, minutes * 60 - self.seconds)
 
     @asynccontextmanager
-    async def reserve(self, request: ChatRequest) -> AsyncIterator[Spending]:
-        """Holds room for one call; the block reports its usage, or pays for the call alone.
+    async def reserve(self, request: ChatRequest) -> AsyncGenerator[Spending, None]:
+        """Holds room for one call; the block reports the answer's usage, or nothing is counted.
 
         Raises:
             BudgetSpentError: A limit leaves no room and no call in flight may give any back.
@@ -93,24 +95,23 @@ class Budget:
         spending = Spending()
         try:
             yield spending
-        finally:
+        finally:  # no await in here: a cancellation must not keep the room from the others
             self._reserved_calls -= 1
             self._reserved_tokens -= tokens
             if spending.usage is not None:
                 self.calls += 1
                 self.tokens += spending.usage.input_tokens + spending.usage.output_tokens
-            async with self._settled:
-                self._settled.notify_all()
+            self._settled.set()
+            self._settled = asyncio.Event()
 
     async def _admit(self, tokens: int) -> None:
-        async with self._settled:
-            while (spent := self._obstacle(tokens)) is not None:
-                # With calls in flight, what they reserved may yet come back.
-                if self._reserved_calls == 0 or spent == "minutes":
-                    raise BudgetSpentError(self._message(spent), limit=spent)
-                await self._settled.wait()
-            self._reserved_calls += 1
-            self._reserved_tokens += tokens
+        while (spent := self._obstacle(tokens)) is not None:
+            # With calls in flight, what they reserved may yet come back.
+            if self._reserved_calls == 0 or spent == "minutes":
+                raise BudgetSpentError(self._message(spent, tokens), limit=spent)
+            await self._settled.wait()
+        self._reserved_calls += 1
+        self._reserved_tokens += tokens
 
     def _obstacle(self, tokens: int) -> str | None:
         """Which limit leaves no room for one more call of at most `tokens` tokens."""
@@ -124,10 +125,11 @@ class Budget:
             return "tokens"
         return None
 
-    def _message(self, limit: str) -> str:
+    def _message(self, limit: str, tokens: int) -> str:
         spent = {
             "calls": f"{self.calls} of {self.limits.calls} calls",
-            "tokens": f"{self.tokens} of {self.limits.tokens} tokens",
+            "tokens": f"{self.tokens} of {self.limits.tokens} tokens, and the next call may take "
+            f"{tokens}",
             "minutes": f"{self.seconds / 60:.1f} of {self.limits.minutes} minutes",
         }[limit]
         return (
@@ -138,5 +140,6 @@ class Budget:
 
 def _most_tokens(request: ChatRequest) -> int:
     """An upper bound on the call's tokens: no tokenizer makes more tokens than bytes."""
-    size = sum(len(turn.content.encode()) + _TURN_OVERHEAD for turn in request.messages)
+    texts = (turn.content.encode("utf-8", "surrogatepass") for turn in request.messages)
+    size = sum(len(text) + _TURN_OVERHEAD for text in texts)
     return size + (request.max_tokens or _DEFAULT_OUTPUT)

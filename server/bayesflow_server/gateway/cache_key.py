@@ -36,7 +36,8 @@ def completion_key(model: ChatModel, request: ChatRequest, context: CallContext)
     """32 hexadecimal digits that name this draw of this question."""
     question: list[object] = [
         model.identity,
-        request.temperature,
+        # 0, 0.0 and -0.0 are one temperature, and must read alike.
+        None if request.temperature is None else request.temperature + 0.0,
         request.max_tokens,
         list(request.stop),
         [[turn.role, turn.content] for turn in request.messages],
@@ -46,7 +47,9 @@ def completion_key(model: ChatModel, request: ChatRequest, context: CallContext)
     if request.temperature != 0 or not model.deterministic:
         question += [context.replicate, context.ordinal]
     text = json.dumps(question, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    # A lone surrogate, which a data set may hold, is hashed like any other character.
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def sample_number(key: str) -> int:

@@ -9,7 +9,7 @@ A completion is on disk before anyone sees it, so a crash repeats at most the ca
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, cast
@@ -28,6 +28,8 @@ Role = Literal["executor", "optimizer", "refiner", "judge"]
 ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+# A provider that asks for a longer wait than this is asked again after it all the same.
+_LONGEST_WAIT: Final = 300.0
 CALL_SECONDS: Final = 300.0
 
 
@@ -70,12 +72,21 @@ class Gateway:
                 await self._store.add_usage(session.delta(key, cached=True))
                 return Answer(_completion(record), cached=True)
             seeded = replace(request, sample=sample_number(key))
-            completion = await self._call(session, seeded)
-            await self._store.record_completion(
+            completion = _storable(await self._call(session, seeded))
+            await self._keep(
                 _record(key, session.model.identity, completion),
                 session.delta(key, cached=False, usage=completion.usage),
             )
             return Answer(completion, cached=False)
+
+    async def _keep(self, record: CompletionRecord, usage: UsageDelta) -> None:
+        """Puts a paid answer on disk, even if its caller is cancelled meanwhile."""
+        writing = asyncio.ensure_future(self._store.record_completion(record, usage))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
 
     async def _call(self, session: "ModelSession", request: ChatRequest) -> Completion:
         """One paid answer; transient faults are tried again, and never become an answer."""
@@ -92,12 +103,14 @@ class Gateway:
             except ProviderError as error:
                 if not error.transient or attempt == ATTEMPTS:
                     raise
-                await asyncio.sleep(min(error.retry_after or pause, _LONGEST_PAUSE))
-                pause *= 2
+                wait = min(error.retry_after or pause, _LONGEST_WAIT)
+                left = session.budget.seconds_left
+                await asyncio.sleep(wait if left is None else min(wait, left))
+                pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
-    async def _alone(self, key: str) -> AsyncIterator[None]:
+    async def _alone(self, key: str) -> AsyncGenerator[None, None]:
         """One caller a key: the others wait, and find the answer in the cache."""
         lock = self._locks.setdefault(key, _Lock())
         lock.users += 1
@@ -134,7 +147,11 @@ class ModelSession:
         return await self.gateway.complete(self, request, context)
 
     def delta(self, key: str, *, cached: bool, usage: Usage | None = None) -> UsageDelta:
-        """What one answered request adds to the account."""
+        """What one answered request adds to the account.
+
+        A call is needed if this session, with a cache of its own, would have made it: once for each
+        distinct question. A later sitting is another session and counts afresh what it asks again.
+        """
         needed = key not in self._asked
         self._asked.add(key)
         return UsageDelta(
@@ -160,12 +177,12 @@ async def _in_time(session: ModelSession, request: ChatRequest) -> Completion:
     """The model's answer, within the call's deadline and the run's remaining minutes."""
     left = session.budget.seconds_left
     allowed = CALL_SECONDS if left is None else min(CALL_SECONDS, left)
-    started = time.monotonic()
+    deadline = asyncio.timeout(allowed)
     try:
-        async with asyncio.timeout(allowed):
+        async with deadline:
             return await session.model.complete(request)
     except TimeoutError:
-        if left is not None and time.monotonic() - started >= left:
+        if deadline.expired() and left is not None and left <= CALL_SECONDS:
             raise BudgetSpentError(
                 "The budget's minutes are over; everything found so far is kept. "
                 "Resume the run with a larger total budget to go on.",
@@ -174,6 +191,12 @@ async def _in_time(session: ModelSession, request: ChatRequest) -> Completion:
         raise ProviderError(
             f"{session.model.spec} gave no answer within {allowed:.0f} s; resume the run later."
         ) from None
+
+
+def _storable(completion: Completion) -> Completion:
+    """The completion without lone surrogates in its text, which neither UTF-8 nor SQLite hold."""
+    text = completion.text.encode("utf-8", "replace").decode("utf-8")
+    return replace(completion, text=text)
 
 
 def _record(key: str, identity: str, completion: Completion) -> CompletionRecord:
