@@ -158,6 +158,13 @@ def test_decision_14_a_round_with_a_partly_scored_rollout_is_left_out() -> None:
     assert after.rounds == (1, 2)
 
 
+def test_decision_14_a_minibatch_round_without_clean_lineages_is_left_out() -> None:
+    unclean = particle(0.0, candidate(C, 1.0, rows=(0,), clean=False), clean=False)
+    archive = archive_of(FIRST, generation(2, unclean, fully_scored=False))
+
+    assert archive.posterior(2.0) == archive_of(FIRST).posterior(2.0)
+
+
 def test_nothing_fully_scored_means_no_posterior() -> None:
     partly = generation(1, particle(0.0, candidate(A, 1.0, rows=(0,))), fully_scored=False)
 
@@ -181,6 +188,8 @@ def test_a_workflow_that_does_not_run_has_the_reward_zero_from_any_rows() -> Non
     archive = Archive(3)
     archive.add_candidate(candidate(A, 0.0, rows=(1,), failure="NameError"))
 
+    assert archive.full_reward(A.workflow_id) == 0.0
+    archive.add_evaluation(Evaluation(A.workflow_id, RowSet("validation", (0, 2)), (1.0, 1.0)))
     assert archive.full_reward(A.workflow_id) == 0.0
     assert archive.entries[A.workflow_id].failure == "NameError"
 

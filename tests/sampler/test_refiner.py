@@ -85,8 +85,8 @@ async def test_every_step_can_be_the_one_that_changes() -> None:
 
 
 async def test_steps_of_well_scored_workflows_are_likelier_edits() -> None:
-    """One good and one bad letter were seen; the edit of a third prefers the good one."""
-    flat = make_toy("abc", 1, seed=9)
+    """The law of an edit: prior probability × exp(mean reward of its step / 0.1)."""
+    flat = make_toy("abc", 1, seed=1)
     candidates = [
         candidate(workflow_of("a"), 0.2),
         candidate(workflow_of("b"), 0.0),
