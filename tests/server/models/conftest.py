@@ -1,0 +1,31 @@
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from bayesflow_server.models.local import LocalModel
+from bayesflow_server.models.weights import cache_folder, find_weights
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real weights, where they were pulled."""
+    weights = find_weights("smollm2", cache_folder())
+    if weights is None:
+        pytest.skip("needs the weights: bayesflow-mcp pull smollm2")
+    pytest.importorskip("xllamacpp")
+    return weights
+
+
+@pytest.fixture
+async def local_model(smollm2: Path, tmp_path: Path) -> AsyncIterator[Callable[..., LocalModel]]:
+    """Builds models over the real weights with a lock of this test's own, and closes them."""
+    async with AsyncExitStack() as closing:
+
+        def build(**options: object) -> LocalModel:
+            model = LocalModel("smollm2", smollm2, tmp_path, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            closing.push_async_callback(model.aclose)
+            return model
+
+        yield build
