@@ -2,7 +2,8 @@
 
 workflow × rows → sandbox ⇄ gateway ⇄ model → answer → scorer → one execution record a row.
 An execution that is on record is not run again, so a resumed run goes on where it stopped. A
-workflow that fails is data (score 0 and its error); an outage or a spent budget is an exception.
+workflow that fails, or that the policy refuses, is data (score 0 and its error); an outage or a
+spent budget is an exception.
 """
 
 import asyncio
@@ -13,12 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
-from bayesflow_sandbox.sandbox import Sandbox
-
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.outcome import Failure, Outcome, answer_of
-from bayesflow_sandbox.policy import check_workflow
+from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.evaluation.door import Door
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.scorers import Scorer
@@ -28,9 +27,9 @@ from bayesflow_server.store.store import Store
 
 __all__ = ["Evaluator", "failure_line"]
 
-# Waiting for a model's free slot is no fault of the workflow: the gateway bounds each call, the
-# sandbox the time between calls, and the wall clock only what neither sees.
-EXECUTION_LIMITS: Final = Limits(wall_seconds=3600.0)
+# Waiting for a model, its free slot or its recovery is no fault of the workflow: the gateway bounds
+# each call, the sandbox the time between calls, and the wall clock only what neither sees.
+EXECUTION_LIMITS: Final = Limits(wall_seconds=86_400.0)
 _MOST_CONCURRENT: Final = 256
 
 
@@ -99,10 +98,6 @@ class Evaluator:
         workflow_id = workflow.workflow_id
         lock = self._locks.setdefault(workflow_id, asyncio.Lock())
         async with lock:
-            refusal = check_workflow(workflow.source)
-            if refusal is not None:
-                await self._summarise_refusal(workflow_id, rows, refusal)
-                return Evaluation(workflow_id, rows, (0.0,) * len(rows.positions), refusal)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._execution(workflow, rows.split, position))
@@ -142,7 +137,7 @@ class Evaluator:
             door,
             EXECUTION_LIMITS,
         )
-        answer = answer_of(outcome.value) if outcome.ok else None
+        answer = _storable(answer_of(outcome.value)) if outcome.ok else None
         meter = door.meter
         return ExecutionRecord(
             scope=self.scope,
@@ -187,21 +182,6 @@ class Evaluator:
             )
         )
 
-    async def _summarise_refusal(self, workflow_id: str, rows: RowSet, refusal: str) -> None:
-        await self.store.put_summary(
-            SummaryRecord(
-                run_id=self.scope,
-                workflow_id=workflow_id,
-                split=rows.split,
-                rows=len(rows.positions),
-                mean=0.0,
-                variance=0.0,
-                failed=True,
-                error=json.dumps(refusal),
-                replicate=self.replicate,
-            )
-        )
-
 
 def failure_line(record: ExecutionRecord) -> str:
     """A failed execution's failure in one line: type, message, step and line."""
@@ -209,6 +189,11 @@ def failure_line(record: ExecutionRecord) -> str:
     place = f" in {failure.step}" if failure.step else ""
     line = f", line {failure.line}" if failure.line else ""
     return f"{failure.type}: {failure.message}{place}{line}"
+
+
+def _storable(answer: str) -> str:
+    """The answer without lone surrogates, which neither UTF-8 nor SQLite hold."""
+    return answer.encode("utf-8", "replace").decode("utf-8")
 
 
 def _error_json(outcome: Outcome) -> str | None:

@@ -17,7 +17,16 @@ from bayesflow_server.evaluation.intervals import (
 )
 from bayesflow_server.store.records import ExecutionRecord
 
-__all__ = ["BaselineReport", "FinalReport", "GainReport", "RunnerUp", "TestScore", "compare"]
+__all__ = [
+    "BaselineReport",
+    "Comparison",
+    "FinalReport",
+    "GainReport",
+    "RunnerUp",
+    "TestScore",
+    "compare",
+    "score_report",
+]
 
 
 class TestScore(BaseModel):

@@ -1,0 +1,289 @@
+import asyncio
+import json
+import statistics
+from collections.abc import Callable
+
+import pytest
+
+from bayesflow_sampler.types import RowSet, Workflow
+from bayesflow_sandbox.sandbox import Sandbox
+from bayesflow_server.errors import BudgetSpentError, ProviderError, ServerError
+from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
+from bayesflow_server.evaluation.example import Row
+from bayesflow_server.evaluation.scorers import Numeric
+from bayesflow_server.gateway.budget import Budget, BudgetLimits
+from bayesflow_server.gateway.gateway import Gateway
+from bayesflow_server.models.chat import ChatRequest
+from bayesflow_server.store.records import ExecutionRecord
+from bayesflow_server.store.store import Store
+from fakes.approx import approx
+from fakes.models import FakeModel
+from fakes.tasks import workflow
+
+ECHO = workflow("return (await self.llm.call_llm(messages=[problem], temperature=0.0))[0], 0.0")
+ROWS = {
+    "validation": [Row(id=f"v{n}", problem=f"v {n}", target=n % 2) for n in range(6)],
+    "test": [Row(id=f"t{n}", problem=f"t {n}", target=0) for n in range(3)],
+}
+VALIDATION = RowSet("validation", tuple(range(6)))
+
+
+def parity(request: ChatRequest) -> str:
+    """1 for an odd number, else 0: right on validation; on test right for even ones."""
+    return str(int(request.messages[-1].content.split()[-1]) % 2)
+
+
+Make = Callable[..., Evaluator]
+
+
+@pytest.fixture
+def make(store: Store, sandbox: Sandbox) -> Make:
+    def build(model: FakeModel, limits: BudgetLimits | None = None, **changes: object) -> Evaluator:
+        session = Gateway(store).session(
+            model, Budget(limits or BudgetLimits()), scope="run", role="executor"
+        )
+        values: dict[str, object] = {
+            "scope": "run",
+            "rows": ROWS,
+            "scorer": Numeric(),
+            "session": session,
+            "sandbox": sandbox,
+            "store": store,
+        }
+        return Evaluator(**(values | changes))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    return build
+
+
+async def failed_with(evaluator: Evaluator, candidate: Workflow, kind: type[ServerError]) -> None:
+    """Scores; the errors inside whatever groups must be of this kind."""
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await evaluator.score(candidate, VALIDATION)
+    assert raised.value.split(kind)[1] is None  # nothing of another kind in it
+
+
+async def test_rows_are_scored_in_their_order_and_on_record(make: Make, store: Store) -> None:
+    model = FakeModel(parity, latency_seed=5, turns=9)
+    evaluator = make(model)
+    result = await evaluator.score(ECHO, RowSet("validation", (1, 2, 5)))
+    assert result.scores == (1.0, 1.0, 1.0)
+    assert result.rows.positions == (1, 2, 5)
+    assert result.failure is None
+    records = await store.all_executions("run")
+    assert sorted(record.position for record in records) == [1, 2, 5]
+    assert {record.row_id for record in records} == {"v1", "v2", "v5"}
+    assert all(
+        (r.calls, r.cached_calls, r.input_tokens, r.output_tokens) == (1, 0, 2, 1) for r in records
+    )
+
+
+async def test_what_is_on_record_is_not_run_again_even_by_another_evaluator(make: Make) -> None:
+    model = FakeModel(lambda request: str(request.sample), deterministic=False)
+    first = make(model)
+    halves = [
+        await first.score(ECHO, RowSet("validation", half)) for half in ((0, 1, 2), (3, 4, 5))
+    ]
+    second = make(model)
+    ran: list[object] = []
+    second.on_execution = ran.append
+    await second.load()
+    whole = await second.score(ECHO, VALIDATION)
+    assert whole.scores == (*halves[0].scores, *halves[1].scores)
+    assert ran == []
+    assert model.started.total() == 6
+    assert second.executions(ECHO.workflow_id, "validation") == first.executions(
+        ECHO.workflow_id, "validation"
+    )
+
+
+async def test_two_particles_with_one_workflow_share_its_executions(make: Make) -> None:
+    model = FakeModel(parity)
+    evaluator = make(model)
+    ran: list[object] = []
+    evaluator.on_execution = ran.append
+    results = await asyncio.gather(*(evaluator.score(ECHO, VALIDATION) for _ in range(4)))
+    assert len(ran) == 6
+    assert all(result == results[0] for result in results)
+
+
+async def test_one_workflow_on_two_splits_is_kept_apart(make: Make, store: Store) -> None:
+    evaluator = make(FakeModel(parity))
+    tested = RowSet("test", (0, 1, 2))
+    on_validation, on_test = await asyncio.gather(
+        evaluator.score(ECHO, VALIDATION), evaluator.score(ECHO, tested)
+    )
+    assert on_validation.mean == 1.0
+    assert on_test.scores == (1.0, 0.0, 1.0)
+    again = make(FakeModel(parity))
+    await again.load()
+    assert (await again.score(ECHO, tested)).scores == (1.0, 0.0, 1.0)
+    summaries = {summary.split: summary for summary in await store.summaries("run")}
+    assert summaries["validation"].mean == 1.0
+    assert summaries["test"].mean == approx(2 / 3)
+
+
+async def test_another_replicate_is_another_measurement(make: Make, store: Store) -> None:
+    model = FakeModel(lambda request: str(request.sample), deterministic=False)
+    for replicate in (0, 1):
+        evaluator = make(model, replicate=replicate)
+        await evaluator.load()
+        await evaluator.score(ECHO, VALIDATION)
+    assert model.finished.total() == 12
+    assert len(await store.all_executions("run")) == 12
+    assert len(await store.summaries("run")) == 2
+
+
+async def test_a_failure_on_a_row_scores_0_and_says_where(make: Make, store: Store) -> None:
+    odd = workflow("return 1 // (1 - int(problem[-1]) % 2), 0.0")
+    errors: list[str] = []
+    evaluator = make(FakeModel())
+
+    def note(record: ExecutionRecord) -> None:
+        if record.error is not None:
+            errors.append(failure_line(record))
+
+    evaluator.on_execution = note
+    result = await evaluator.score(odd, VALIDATION)
+    assert result.scores == (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # 1 is wrong on even rows
+    assert result.failure is None  # it runs on some rows
+    assert len(errors) == 3
+    assert errors[0].startswith("ZeroDivisionError: ")
+    assert errors[0].endswith("in Step 1: Only, line 7")
+    records = await store.executions("run", odd.workflow_id, "validation")
+    failure = json.loads(records[1].error or "null")
+    assert (failure["type"], failure["line"]) == ("ZeroDivisionError", 7)
+    assert failure["step"] == "Step 1: Only"
+    assert records[1].answer is None
+    assert records[0].error is None
+
+
+async def test_a_workflow_that_fails_on_every_row_does_not_run(make: Make, store: Store) -> None:
+    result = await make(FakeModel()).score(workflow("return nothing, 0.0"), VALIDATION)
+    assert result.failure is not None
+    assert "nothing" in result.failure
+    assert result.noise() == 0.0
+    (summary,) = await store.summaries("run")
+    assert summary.failed
+    assert json.loads(summary.error or "null") == result.failure
+
+
+async def test_a_workflow_that_the_policy_refuses_scores_0_with_the_reason_and_no_call(
+    make: Make, store: Store
+) -> None:
+    model = FakeModel()
+    forbidden = workflow("""await self.llm.call_llm(messages=[problem])
+        return open("/etc/passwd").read(), 0.0""")
+    evaluator = make(model)
+    covered: list[int] = []
+    evaluator.on_rows = covered.append
+    result = await evaluator.score(forbidden, VALIDATION)
+    assert result.scores == (0.0,) * 6
+    assert result.failure is not None
+    assert "open" in result.failure
+    assert model.started.total() == 0
+    assert covered == [6]
+    assert len(evaluator.executions(forbidden.workflow_id, "validation")) == 6
+    (summary,) = await store.summaries("run")
+    assert (summary.failed, summary.mean, summary.rows) == (True, 0.0, 6)
+
+
+async def test_an_outage_is_no_score_and_other_rows_keep_theirs(make: Make, store: Store) -> None:
+    model = FakeModel(parity)
+
+    def down(request: ChatRequest) -> str:
+        if request.messages[-1].content == "v 3":
+            raise ProviderError("the network is gone", transient=False)
+        return parity(request)
+
+    broken = make(FakeModel(down, turns=0))
+    # A workflow that swallows every exception must not turn the outage into an answer.
+    stubborn = workflow("""try:
+            return (await self.llm.call_llm(messages=[problem], temperature=0.0))[0], 0.0
+        except Exception:
+            return "0", 0.0""")
+    for position in (0, 1):
+        await broken.score(stubborn, RowSet("validation", (position,)))
+    await failed_with(broken, stubborn, ProviderError)
+    kept = await store.executions("run", stubborn.workflow_id, "validation")
+    assert {0, 1} <= {record.position for record in kept}
+    assert 3 not in {record.position for record in kept}
+    assert all(record.score == 1.0 and record.error is None for record in kept)
+    well = make(model)
+    await well.load()
+    assert (await well.score(stubborn, VALIDATION)).mean == 1.0
+    assert model.started.total() <= 6 - len(kept)
+
+
+async def test_a_spent_budget_is_no_score_and_the_rest_follows_with_a_larger_one(
+    make: Make, store: Store
+) -> None:
+    model = FakeModel(parity)
+    poor = make(model, BudgetLimits(calls=4))
+    await failed_with(poor, ECHO, BudgetSpentError)
+    kept = await store.all_executions("run")
+    assert len(kept) <= 4
+    assert model.finished.total() == 4
+    rich = make(model)
+    await rich.load()
+    assert (await rich.score(ECHO, VALIDATION)).mean == 1.0
+    assert model.finished.total() == 6
+
+
+@pytest.mark.parametrize("text", ["\ud83d 1", "a\x00b", "\udfff", "\U0001f600"])
+async def test_any_answer_can_be_kept_and_read_again(make: Make, text: str) -> None:
+    evaluator = make(FakeModel(lambda _: text))
+    await evaluator.score(ECHO, VALIDATION)
+    again = make(FakeModel())
+    await again.load()
+    records = again.executions(ECHO.workflow_id, "validation")
+    assert [record.answer for record in records] == [text.encode("utf-8", "replace").decode()] * 6
+
+
+async def test_the_answer_of_another_engine_may_hold_lone_surrogates(
+    make: Make, store: Store, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bayesflow_sandbox.outcome import Outcome
+
+    async def answer(*_: object) -> Outcome:
+        return Outcome(value="1 \ud800")
+
+    monkeypatch.setattr(sandbox, "run_workflow", answer)
+    await make(FakeModel()).score(ECHO, VALIDATION)
+    assert {record.answer for record in await store.all_executions("run")} == {"1 ?"}
+
+
+async def test_a_row_may_hold_a_lone_surrogate(make: Make) -> None:
+    rows = {"validation": [Row(id="r", problem="4 \ud800", target=4)]}
+    sampling = workflow("return (await self.llm.call_llm(messages=[problem]))[0], 0.0")
+    result = await make(FakeModel(), rows=rows).score(sampling, RowSet("validation", (0,)))
+    assert result.scores == (1.0,)
+
+
+async def test_a_summary_covers_all_rows_seen_and_counts_cached_tokens_too(
+    make: Make, store: Store
+) -> None:
+    model = FakeModel(lambda request: "1")
+    twice = workflow("""await self.llm.call_llm(messages=["same"], temperature=0.0)
+        return (await self.llm.call_llm(messages=[problem], temperature=0.0))[0], 0.0""")
+    evaluator = make(model)
+    await evaluator.score(twice, RowSet("validation", (0, 1)))
+    await evaluator.score(twice, RowSet("validation", (1, 2, 3, 4)))
+    (summary,) = await store.summaries("run")
+    scores = [0.0, 1.0, 0.0, 1.0, 0.0]
+    assert summary.rows == 5
+    assert summary.mean == approx(statistics.fmean(scores))
+    assert summary.variance == approx(statistics.variance(scores))
+    assert (summary.calls, summary.tokens) == (10, 5 * (1 + 1 + 2 + 1))
+    assert not summary.failed
+    assert model.finished.total() == 6
+
+
+async def test_one_row_has_a_summary_of_variance_0(make: Make, store: Store) -> None:
+    await make(FakeModel(parity)).score(ECHO, RowSet("validation", (1,)))
+    (summary,) = await store.summaries("run")
+    assert (summary.rows, summary.mean, summary.variance) == (1, 1.0, 0.0)
+
+
+async def test_sizes_are_those_of_the_rows(make: Make) -> None:
+    evaluator = make(FakeModel())
+    assert [evaluator.size(split) for split in ("validation", "selection", "test")] == [6, 0, 3]
