@@ -1,7 +1,7 @@
-"""Serving over stdin and stdout, and ending: on EOF, SIGTERM or SIGINT, within a deadline.
+"""Serving over stdin and stdout, and ending: on EOF, SIGTERM, SIGINT, or when the parent dies.
 
 Nothing but protocol messages goes to stdout. Open runs are noted as interrupted before the process
-ends; what a thread or library keeps alive after that does not keep the process.
+ends; whatever a thread or library keeps alive after that does not keep the process.
 """
 
 import asyncio
@@ -9,45 +9,68 @@ import os
 import signal
 import sys
 import threading
-from typing import Final
+from contextlib import suppress
+from typing import Final, NoReturn
 
 from bayesflow_server.app import Application
-from bayesflow_server.interface.server import build_server
+from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.settings import Settings
 
 __all__ = ["serve"]
 
 _EXIT_SECONDS: Final = 5.0
+_PARENT_SECONDS: Final = 1.0
 
 
 def serve(settings: Settings) -> int:
-    """Serves until stdin ends or a signal comes; returns the exit code."""
+    """Serves until stdin ends, a signal comes or the parent dies; returns the exit code."""
     asyncio.run(_serve(settings))
     return 0
 
 
 async def _serve(settings: Settings) -> None:
     application = Application(settings)
-    server = build_server(application, log_level=settings.log)
+    server = BayesFlowServer(application, log_level=settings.log)
     serving = asyncio.create_task(server.run_stdio_async())
+    stopping = asyncio.create_task(_stopped())
+    async with application:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        _end_within(_EXIT_SECONDS)
+        for task in (serving, stopping):
+            task.cancel()
+    if not serving.done():
+        # A thread of the transport waits for a line on stdin, and nothing can wake it.
+        _end()
+    if not serving.cancelled():
+        serving.result()
+
+
+async def _stopped() -> None:
+    """Returns when a signal asks for the end, or when the parent has died.
+
+    A host that dies closes our stdin, unless another of its children still holds it open.
+    """
+    signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(name, serving.cancel)
-        except NotImplementedError:  # Windows: the default handler ends the process
-            break
-    async with application:
-        try:
-            await serving
-        except asyncio.CancelledError:
-            if not serving.cancelled():
-                raise
-    _leave_soon()
+        # On Windows the default handler ends the process.
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(name, signalled.set)
+    parent = os.getppid()
+    while os.getppid() == parent and not signalled.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PARENT_SECONDS):
+                await signalled.wait()
 
 
-def _leave_soon() -> None:
-    """Ends the process even if a thread still waits for input or a library does not let go."""
-    sys.stdout.flush()
-    deadline = threading.Timer(_EXIT_SECONDS, os._exit, (0,))
+def _end_within(seconds: float) -> None:
+    """Ends the process by then, even if a thread or a library does not let go."""
+    deadline = threading.Timer(seconds, _end)
     deadline.daemon = True
     deadline.start()
+
+
+def _end() -> NoReturn:
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(0)

@@ -3,15 +3,16 @@
 import sys
 from pathlib import Path
 
-from bayesflow_server.models.weights import pull
+from bayesflow_server.models.weights import cache_folder, pull
 
 __all__ = ["pull_command"]
 
 
 def pull_command(model: str, gguf: str | None) -> int:
     """Fetches the model's weights, or registers a GGUF file; prints where they are."""
-    path = pull(model, gguf=Path(gguf) if gguf else None, progress=_print)
-    _print(f"local:{model} is ready: {path}")
+    source = Path(gguf) if gguf else None
+    pulled = pull(model, cache=cache_folder(), gguf=source, progress=_print)
+    _print(f"local:{pulled.name} is ready: {pulled.path}")
     return 0
 
 

@@ -1,0 +1,44 @@
+"""How much of a long list goes into one result: hosts cut results that are too long.
+
+Hosts cap a result near 25,000 tokens; ours stay below 8,000 (about four characters a token).
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+
+from bayesflow_server.errors import InputError
+
+__all__ = ["first_that_fit", "offset_of"]
+
+ItemT = TypeVar("ItemT", bound=BaseModel)
+
+_CHARACTERS: Final = 26_000
+
+
+def first_that_fit(items: Iterable[ItemT]) -> list[ItemT]:
+    """The first items that together fit a result; at least one, if there is any."""
+    chosen: list[ItemT] = []
+    used = 0
+    for item in items:
+        used += len(item.model_dump_json()) + 1
+        if chosen and used > _CHARACTERS:
+            break
+        chosen.append(item)
+    return chosen
+
+
+def offset_of(cursor: str | None) -> int:
+    """Where a page begins.
+
+    Raises:
+        InputError: The cursor is not one that a page gave.
+    """
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 9:
+        raise InputError(
+            f"The cursor {cursor!r} is not one that get_pool gave; leave it out to begin anew."
+        )
+    return int(cursor)

@@ -1,0 +1,194 @@
+"""The tool that starts a run."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Final
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import BaseModel, Field, JsonValue
+
+from bayesflow_server.evaluation.example import SPLITS, Split
+from bayesflow_server.evaluation.task import Preset, Task, load_task
+from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.interface.arguments import EXAMPLES, SPEND, Examples, ScorerArgument
+from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.runs import Status
+from bayesflow_server.interface.tool import make_tool
+from bayesflow_server.runs.options import SamplerOptions
+
+if TYPE_CHECKING:
+    from bayesflow_server.runs.service import RunService, StartedRun
+
+__all__ = ["RunStarted", "StartTool"]
+
+_LONGEST_TEXT: Final = 100_000
+
+
+class Models(BaseModel):
+    """Which model does what."""
+
+    executor: str
+    optimizer: str
+
+
+class Resolved(BaseModel):
+    """What the request was understood to mean."""
+
+    models: Models
+    scorer: dict[str, JsonValue]
+    splits: dict[Split, int] = Field(description="Rows of each split.")
+    options: dict[str, JsonValue]
+    budget: BudgetLimits
+    guesses: list[str] = Field(description="What was guessed, a sentence each: check them.")
+
+
+class EstimateState(BaseModel):
+    """The most the run may take, if no question were asked twice."""
+
+    calls: int
+    tokens: int
+    usd: float | None = Field(description="Null where a price is unknown.")
+    minutes: float
+
+
+class RunStarted(BaseModel):
+    """A run that has begun."""
+
+    run_id: str
+    status: Status
+    resolved: Resolved
+    estimate: EstimateState
+    warnings: list[str]
+    next: str
+
+
+class StartTool:
+    """Starts runs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def tools(self) -> list[Tool]:
+        """What the server registers."""
+        return [make_tool(self.start_bayesflow_run, "Start a BayesFlow run", SPEND)]
+
+    async def start_bayesflow_run(
+        self,
+        instructions: Annotated[
+            str,
+            Field(max_length=_LONGEST_TEXT, description="What a workflow is to do, in words."),
+        ],
+        executor: Annotated[
+            str,
+            Field(
+                description="Model the workflows call: local:smollm2, anthropic:MODEL or "
+                "openai:MODEL. Keys are the server's; a wrong name is answered with the right ones."
+            ),
+        ],
+        examples: Annotated[Examples, EXAMPLES],
+        scorer: Annotated[
+            ScorerArgument,
+            Field(description="auto guesses and says so; or a kind's name, or an object."),
+        ] = "auto",
+        optimizer: Annotated[
+            str | None,
+            Field(description="What writes workflows; 'grammar', also the default, needs no key."),
+        ] = None,
+        baseline: Annotated[
+            str | None,
+            Field(
+                max_length=_LONGEST_TEXT,
+                description="The user's present prompt or workflow source, to beat; null is the "
+                "instructions zero-shot.",
+            ),
+        ] = None,
+        answer_format: Annotated[
+            str | None,
+            Field(max_length=_LONGEST_TEXT, description="How an answer must look, in words."),
+        ] = None,
+        fields: Annotated[
+            dict[str, str] | None,
+            Field(
+                description="Our name (input, target, id, split, group) to the file's, or guessed."
+            ),
+        ] = None,
+        preset: Annotated[
+            Preset,
+            Field(
+                description="quick: 5 prefixes, 3 steps; balanced: 10 and 5; paper: the paper's "
+                "settings, costly; client: not available yet."
+            ),
+        ] = "balanced",
+        budget: Annotated[
+            BudgetLimits | None,
+            Field(description="Hard limits in all; null is 20,000 calls. Spent, the run pauses."),
+        ] = None,
+        options: Annotated[
+            SamplerOptions | None, Field(description="Changes to the preset.")
+        ] = None,
+        seed: Annotated[int, Field(description="Same seed and answers, same run.")] = 0,
+        name: Annotated[str | None, Field(max_length=200, description="For lists.")] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Field(max_length=200, description="The same key and request give the same run."),
+        ] = None,
+    ) -> RunStarted:
+        """Starts a search for a good workflow in the background and returns at once.
+
+        Use it when the user has a task with examples and expected answers (at least about 20; 100
+        and more give useful intervals). Everything is checked first; a wrong request writes and
+        spends nothing. Echoes what was understood, and estimates the most it may take: tell the
+        user both. Next: get_run(run_id) until the status is finished, then get_best_workflow.
+        """
+        from bayesflow_server.runs.request import RunRequest
+
+        task = load_task(
+            instructions=instructions,
+            examples=examples,
+            scorer=scorer,
+            baseline=baseline,
+            fields=fields,
+            answer_format=answer_format,
+            preset=preset,
+            splits=options.splits if options else None,
+            seed=seed,
+        )
+        service = await self._backend.runs()
+        started = await service.start(
+            RunRequest(
+                task=task,
+                executor=executor,
+                optimizer=optimizer,
+                preset=preset,
+                options=options,
+                budget=budget,
+                seed=seed,
+                name=name,
+                idempotency_key=idempotency_key,
+            )
+        )
+        return _started(started, service, task)
+
+
+def _started(started: "StartedRun", service: "RunService", task: Task) -> RunStarted:
+    spec, expected, run_id = started.spec, started.estimate, started.record.run_id
+    pinned = json.loads(spec.model_dump_json(include={"scorer", "options"}))
+    return RunStarted(
+        run_id=run_id,
+        status=service.status(started.record),
+        resolved=Resolved(
+            models=Models(executor=spec.executor, optimizer=spec.optimizer),
+            scorer=pinned["scorer"],
+            splits={split: len(task.splits.of(split)) for split in SPLITS},
+            options=pinned["options"],
+            budget=spec.budget,
+            guesses=list(spec.guesses),
+        ),
+        estimate=EstimateState(
+            calls=expected.calls,
+            tokens=expected.tokens,
+            usd=expected.usd,
+            minutes=expected.minutes,
+        ),
+        warnings=list(started.warnings),
+        next=f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished.",
+    )

@@ -1,0 +1,96 @@
+"""A tool whose errors are one sentence a model can act on, and whose results are compact.
+
+The SDK's own tool prefixes every error with the tool's name, prints a validation dump for arguments
+that break the schema, ignores arguments it does not know, and indents the JSON it repeats as text.
+"""
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, ValidationError
+
+from bayesflow_server.errors import ServerError
+from bayesflow_server.interface.compact_schema import compact
+from bayesflow_server.interface.complaint import complaint
+from bayesflow_server.interface.excerpt import excerpt
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import Context
+
+__all__ = ["PlainTool", "make_tool"]
+
+_LONGEST_ERROR: Final = 1000
+
+
+class PlainTool(Tool):
+    """The SDK's tool with plain errors and compact results."""
+
+    async def run(
+        self,
+        arguments: dict[str, Any],
+        context: "Context[Any, Any]",
+        convert_result: bool = False,
+    ) -> Any:
+        """Runs the tool.
+
+        Raises:
+            ToolError: The caller's mistake or the application's refusal, in one sentence.
+            UnexpectedToolError: A defect of the server; its own text stays on the server.
+        """
+        self._refuse_unknown(arguments)
+        try:
+            result = await super().run(arguments, context, convert_result)
+        except ToolError as error:
+            raise self._plain(error) from error.__cause__
+        if isinstance(result, CallToolResult) and result.structured_content is not None:
+            text = json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))
+            return CallToolResult(
+                content=[TextContent(text=text)], structured_content=result.structured_content
+            )
+        return result
+
+    def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
+        known: list[str] = list(self.parameters.get("properties", {}))
+        for name in arguments:
+            if name not in known:
+                hint = get_close_matches(name, known, n=1)
+                meant = f"; did you mean `{hint[0]}`?" if hint else ""
+                raise ToolError(
+                    f"{self.name} has no argument `{excerpt(name, 60)}`{meant or '.'} "
+                    f"It takes {', '.join(known)}."
+                )
+
+    def _plain(self, error: ToolError) -> ToolError:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
+            return ToolError(complaint(self.name, self.parameters, cause))
+        if isinstance(cause, ServerError | ToolError):
+            return ToolError(excerpt(str(cause), _LONGEST_ERROR))
+        return UnexpectedToolError(
+            f"{self.name} failed inside the server, which is a defect of bayesflow-mcp; the log "
+            "on its stderr tells more. What was found so far is kept."
+        )
+
+
+def make_tool(
+    function: Callable[..., Awaitable[BaseModel]], title: str, annotations: ToolAnnotations
+) -> Tool:
+    """A tool from an async function; its docstring is the description."""
+    tool = PlainTool.from_function(
+        function,
+        title=title,
+        description=inspect.getdoc(function),
+        annotations=annotations,
+        structured_output=True,
+    )
+    tool.parameters = compact(tool.parameters) | {"additionalProperties": False}
+    metadata = tool.fn_metadata
+    assert metadata.output_schema is not None
+    metadata.output_schema = compact(metadata.output_schema)
+    return tool

@@ -1,0 +1,195 @@
+"""The tool list and the results, over both protocol revisions."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+from mcp import Client
+from pydantic import JsonValue
+
+from bayesflow_server.interface.server import INSTRUCTIONS
+from fakes.mcp_sessions import WORKFLOW, call, refusal, task_arguments
+
+GOLDEN = Path(__file__).with_name("tools.json")
+MOST_TOKENS = 8_000
+
+
+async def listed(client: Client) -> list[dict[str, JsonValue]]:
+    tools = (await client.list_tools()).tools
+    return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
+
+
+async def test_the_tools_are_those_of_the_golden_file(client: Client) -> None:
+    """BAYESFLOW_WRITE_GOLDEN=1 writes it anew; read the difference before you commit it."""
+    tools = await listed(client)
+    if os.environ.get("BAYESFLOW_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(tools, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert tools == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+async def test_the_tool_list_leaves_room_in_a_context(client: Client) -> None:
+    text = json.dumps(await listed(client), ensure_ascii=False, separators=(",", ":"))
+    assert len(text) / 4 <= MOST_TOKENS
+
+
+async def test_every_tool_says_what_and_what_next_and_how_it_behaves(client: Client) -> None:
+    names: set[str] = set()
+    tools = (await client.list_tools()).tools
+    for tool in tools:
+        names.add(tool.name)
+        assert tool.title
+        assert tool.description is not None
+        assert 100 < len(tool.description) <= 4096
+        assert tool.annotations is not None
+        assert tool.annotations.destructive_hint is not True
+        reads = tool.name in ("get_run", "list_runs", "get_pool", "get_best_workflow")
+        assert tool.annotations.read_only_hint is reads
+        spends = tool.name in ("start_bayesflow_run", "resume_run", "evaluate_workflow")
+        assert tool.annotations.open_world_hint is spends
+        assert tool.input_schema["additionalProperties"] is False
+        for name, argument in tool.input_schema["properties"].items():
+            assert argument.get("description") or name == "limit", (tool.name, name)
+    for tool in tools:
+        others = names - {tool.name}
+        text = tool.description or ""
+        assert any(other in text for other in others) or "evaluation_id" in text, tool.name
+    for name in names - {"list_runs", "cancel_run"}:
+        assert name in INSTRUCTIONS
+
+
+async def test_the_server_introduces_itself(client: Client) -> None:
+    assert client.instructions == INSTRUCTIONS
+    assert client.server_info is not None
+    assert client.server_info.name == "bayesflow-mcp"
+
+
+async def test_a_run_from_start_to_answer_fits_the_schemas(
+    client: Client, finished: str, rows: Path
+) -> None:
+    schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+    first = await call(client, "list_runs", {})
+    assert isinstance(first["runs"], list)
+    calls: list[tuple[str, dict[str, JsonValue]]] = [
+        ("start_bayesflow_run", task_arguments(rows, seed=5)),
+        ("get_run", {"run_id": finished}),
+        ("list_runs", {"limit": 1}),
+        ("get_pool", {"run_id": finished, "sort": "validation", "limit": 2}),
+        ("get_best_workflow", {"run_id": finished}),
+        ("evaluate_workflow", {"workflow": WORKFLOW, "run_id": finished, "wait_seconds": 45}),
+        ("cancel_run", {"run_id": finished}),
+        ("resume_run", {"run_id": finished}),
+    ]
+    assert {name for name, _ in calls} == set(schemas)
+    for name, arguments in calls:
+        result = await call(client, name, arguments)
+        schema = schemas[name]
+        assert schema is not None
+        jsonschema.validate(result, schema)
+        # The contract: a field may be null, none may be missing.
+        assert set(result) == set(schema["properties"])
+
+
+async def test_a_finished_run_tells_its_answer(client: Client, finished: str) -> None:
+    state = await call(client, "get_run", {"run_id": finished})
+    best = await call(client, "get_best_workflow", {"run_id": finished})
+    assert (
+        state["next"]
+        == f"get_best_workflow(run_id='{finished}'), or get_pool for the alternatives."
+    )
+    assert best["final"] is True
+    assert "class Workflow" in str(best["source"])
+    assert isinstance(best["test"], dict)
+    assert isinstance(best["gain"], dict)
+    assert best["beats_baseline"] in ("yes", "no", "unclear")
+
+
+async def test_an_evaluation_can_be_waited_for_by_its_id(client: Client, finished: str) -> None:
+    begun = await call(
+        client,
+        "evaluate_workflow",
+        {"workflow": WORKFLOW, "run_id": finished, "split": "test", "wait_seconds": 0},
+    )
+    handle = {"evaluation_id": begun["evaluation_id"], "wait_seconds": 45}
+    ended = await call(client, "evaluate_workflow", handle)
+    assert ended["status"] == "finished"
+    assert isinstance(ended["report"], dict)
+    sentence = await refusal(client, "evaluate_workflow", handle | {"workflow": WORKFLOW})
+    assert sentence.startswith("Pass either `workflow`")
+
+
+async def test_pages_of_the_pool_follow_each_other(client: Client, finished: str) -> None:
+    whole = await call(client, "get_pool", {"run_id": finished, "limit": 50})
+    ids: list[JsonValue] = []
+    page: dict[str, JsonValue] = {"cursor": None}
+    while True:
+        arguments = {"run_id": finished, "limit": 2, "cursor": page["cursor"]}
+        page = await call(client, "get_pool", arguments)
+        assert isinstance(page["items"], list)
+        ids += [item["workflow_id"] for item in page["items"] if isinstance(item, dict)]
+        if page["cursor"] is None:
+            break
+    assert isinstance(whole["items"], list)
+    assert ids == [item["workflow_id"] for item in whole["items"] if isinstance(item, dict)]
+    assert len(ids) == whole["total"]
+
+
+async def test_pages_of_runs_follow_each_other(client: Client, rows: Path) -> None:
+    begun: list[JsonValue] = []
+    for seed in range(3):
+        result = await call(client, "start_bayesflow_run", task_arguments(rows, seed=seed))
+        begun.insert(0, result["run_id"])
+    first = await call(client, "list_runs", {"limit": 2})
+    second = await call(client, "list_runs", {"limit": 2, "cursor": first["cursor"]})
+    assert isinstance(first["runs"], list)
+    assert isinstance(second["runs"], list)
+    runs = [*first["runs"], *second["runs"]]
+    assert [run["run_id"] for run in runs if isinstance(run, dict)] == begun
+    assert second["cursor"] is None
+
+
+async def test_get_run_waits_for_another_round_or_the_end(client: Client, rows: Path) -> None:
+    started = await call(client, "start_bayesflow_run", task_arguments(rows))
+    look = {"run_id": started["run_id"], "wait_seconds": 45}
+    rounds: list[JsonValue] = []
+    state: dict[str, JsonValue] = {"status": "running"}
+    while state["status"] in ("queued", "running"):
+        state = await call(client, "get_run", look)
+        assert isinstance(state["phase"], dict)
+        rounds.append(state["phase"]["round"])
+    assert len(rounds) <= 4  # one answer a round, not one a second
+    assert state["status"] == "finished"
+    assert await call(client, "get_run", look) == state  # an ended run is not waited for
+
+
+async def test_any_progress_wakes_a_client_that_names_a_revision(
+    client: Client, rows: Path
+) -> None:
+    started = await call(client, "start_bayesflow_run", task_arguments(rows))
+    look = {"run_id": started["run_id"], "wait_seconds": 45, "since_revision": 0}
+    first = await call(client, "get_run", look)
+    second = await call(client, "get_run", look | {"since_revision": first["revision"]})
+    assert int(str(second["revision"])) > int(str(first["revision"]))
+
+
+async def test_one_key_and_request_give_one_run(client: Client, rows: Path) -> None:
+    request = task_arguments(rows, idempotency_key="mine")
+    first = await call(client, "start_bayesflow_run", request)
+    again = await call(client, "start_bayesflow_run", request)
+    assert again["run_id"] == first["run_id"]
+    sentence = await refusal(client, "start_bayesflow_run", request | {"seed": 1})
+    assert "use another key" in sentence
+
+
+async def test_a_cancelled_run_is_kept_and_resumed(client: Client, rows: Path) -> None:
+    started = await call(client, "start_bayesflow_run", task_arguments(rows))
+    run_id = started["run_id"]
+    cancelled = await call(client, "cancel_run", {"run_id": run_id})
+    assert cancelled["status"] == "cancelled"
+    resumed = await call(client, "resume_run", {"run_id": run_id, "budget": {"calls": 5000}})
+    assert resumed["status"] in ("queued", "running")
+    state = resumed
+    while state["status"] != "finished":
+        state = await call(client, "get_run", {"run_id": run_id, "wait_seconds": 45})
+    assert isinstance(state["budget"], dict)
+    assert state["budget"]["calls"] == 5000
