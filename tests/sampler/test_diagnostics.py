@@ -47,6 +47,10 @@ async def test_the_clean_share_falls_where_refinements_win() -> None:
 
     assert summarise(generations[0]).clean_share == 1.0
     assert summarise(generations[-1]).clean_share < 1.0
+    # A refinement is nobody's descendant: lineages that begin with one end there.
+    first = generations[0]
+    assert all(ancestor >= 5 for ancestor in first.ancestors)
+    assert unique_ancestors(generations)[0] == 0
 
 
 async def test_unique_ancestors_counts_who_still_has_descendants() -> None:
