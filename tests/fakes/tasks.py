@@ -6,6 +6,8 @@ search over them touches everything that a real one does, in a fraction of a sec
 
 import hashlib
 import re
+from dataclasses import replace
+from typing import Any
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import Workflow
@@ -59,7 +61,7 @@ out = (await self.llm.call_llm(messages=[text + " " + out + " 0"], temperature=0
 [[production]]
 state = "answer"
 title = "Answer"
-probability = 0.6
+weight = 3
 code = """
 return out, 0.0
 """
@@ -67,7 +69,7 @@ return out, 0.0
 [[production]]
 state = "answer"
 title = "Cut the answer"
-probability = 0.2
+weight = 1
 code = """
 return out[1:], 0.0
 """
@@ -75,7 +77,7 @@ return out[1:], 0.0
 [[production]]
 state = "answer"
 title = "Fail"
-probability = 0.2
+weight = 1
 code = """
 return 1 // 0, 0.0
 """
@@ -109,16 +111,12 @@ def addition_task(seed: int = 0, rows: int = 22, instructions: str = "Add.") -> 
     )
 
 
-def request(seed: int = 0, **changes: object) -> RunRequest:
-    """A request for a search over the additions."""
-    values: dict[str, object] = {
-        "task": addition_task(seed),
-        "executor": SPEC,
-        "grammar": GRAMMAR,
-        "options": OPTIONS,
-        "seed": seed,
-    }
-    return RunRequest(**(values | changes))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def request(seed: int = 0, **changes: Any) -> RunRequest:
+    """A request for a search over the additions, with other fields as given."""
+    asked = RunRequest(
+        task=addition_task(seed), executor=SPEC, grammar=GRAMMAR, options=OPTIONS, seed=seed
+    )
+    return replace(asked, **changes)
 
 
 def answer_addition(asked: ChatRequest) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist, fmean
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 
 from bayesflow_sampler.archive import Draw, Posterior, weigh
 from bayesflow_sampler.shrinkage import reward_variance, shrink
@@ -118,13 +118,14 @@ def _posterior(
         for stat in stats
         for name, share in _pairs(stat)
     ]
-    return weigh(draws, rewards, beta)
+    extinct = [
+        int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _pairs(stat)
+    ]
+    return weigh(draws, rewards, beta, extinct=extinct)
 
 
 def _pairs(stat: dict[str, object]) -> list[tuple[str, float]]:
-    draws = stat["draws"]
-    assert isinstance(draws, list)
-    return [(name, share) for name, share in draws]
+    return [(name, share) for name, share in cast("list[tuple[str, float]]", stat["draws"])]
 
 
 def _items(pool: Sequence[PoolRow], posterior: Posterior | None) -> list[PoolItem]:

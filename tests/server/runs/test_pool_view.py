@@ -1,0 +1,167 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import pytest
+
+from bayesflow_sampler.archive import Archive
+from bayesflow_sampler.final_pick import Finalist, choose
+from bayesflow_sampler.ports import Reward
+from bayesflow_server.evaluation.report import FinalReport
+from bayesflow_server.runs.options import SamplerOptions
+from bayesflow_server.runs.pool_view import PoolView, Sort, view_pool
+from bayesflow_server.runs.service import StoredPool
+from bayesflow_server.store.records import PoolRow
+from fakes.approx import approx
+from fakes.houses import open_service, settled
+from fakes.models import FakeModel
+from fakes.tasks import OPTIONS, answer_addition, request
+
+
+class Searched(NamedTuple):
+    archive: Archive
+    pool: StoredPool
+    report: FinalReport
+
+
+async def searched(
+    path: Path, monkeypatch: pytest.MonkeyPatch, options: SamplerOptions, seed: int = 0
+) -> Searched:
+    archives: list[Archive] = []
+
+    async def spy(archive: Archive, reward: Reward) -> list[Finalist]:
+        archives.append(archive)
+        return await choose(archive, reward)
+
+    monkeypatch.setattr("bayesflow_server.runs.sitting.choose", spy)
+    async with open_service(path, FakeModel(answer_addition)) as service:
+        run_id = (await service.start(request(seed, options=options))).record.run_id
+        record = await settled(service, run_id)
+        report = FinalReport.model_validate_json(record.outcome or "null")
+        return Searched(archives[0], await service.pool(run_id), report)
+
+
+def view(pool: StoredPool, beta: float | None = None, sort: Sort = "posterior") -> PoolView:
+    return view_pool(
+        pool.rows, pool.rounds, validation_rows=pool.validation_rows, beta=beta, sort=sort
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"minibatch": "full", "rollouts": 2},
+        {"refinement": "inject", "refinements": 4, "minibatch": "full"},
+        {"weighting": "paper", "refinement": "inject", "resampling": "multinomial", "beta": 2.0},
+        # Nine edits to one particle: no clean lineage is left in later rounds.
+        {"particles": 1, "refinement": "inject", "refinements": 9, "minibatch": "full"},
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_the_view_gives_the_samplers_own_posterior_at_every_beta(
+    path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], seed: int
+) -> None:
+    options = SamplerOptions.model_validate(OPTIONS.model_dump(exclude_none=True) | changes)
+    found = await searched(path, monkeypatch, options, seed)
+    for beta in (0.5, view(found.pool).beta, 20.0):
+        expected = found.archive.posterior(beta)
+        posterior = view(found.pool, beta).posterior
+        assert posterior is not None
+        assert expected is not None
+        assert posterior.probability == approx(expected.probability)
+        assert posterior.log_evidence == approx(expected.log_evidence)
+        assert posterior.effective_sample_size == approx(expected.effective_sample_size)
+        assert posterior.rounds == expected.rounds
+    items = view(found.pool).items
+    assert sum(item.posterior or 0.0 for item in items) == approx(1.0)
+    if changes.get("particles") == 1:
+        assert found.archive.extinct
+
+
+async def test_the_winner_is_in_the_pool_and_beta_is_the_last_one_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await searched(path, monkeypatch, OPTIONS)
+    shown = view(found.pool)
+    assert found.report.best[0].workflow_id in {i.row.entry.workflow_id for i in shown.items}
+    stats = [json.loads(one.stats) for one in found.pool.rounds]
+    assert shown.beta == stats[-1]["inverse_temperature"]
+    assert shown.structures == len({item.row.steps for item in shown.items})
+    baseline = next(item for item in shown.items if item.row.entry.origin == "baseline")
+    assert (baseline.posterior, baseline.shrunk, baseline.low) == (None, None, None)
+
+
+@pytest.mark.parametrize("sort", get_args(Sort))
+async def test_every_order_is_total_so_that_pages_do_not_shift(
+    path: Path, monkeypatch: pytest.MonkeyPatch, sort: Sort
+) -> None:
+    found = await searched(path, monkeypatch, OPTIONS)
+    first = [item.row.entry.workflow_id for item in view(found.pool, sort=sort).items]
+    shuffled = found.pool._replace(rows=found.pool.rows[::-1])
+    assert [item.row.entry.workflow_id for item in view(shuffled, sort=sort).items] == first
+
+
+async def test_each_order_puts_its_best_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await searched(path, monkeypatch, OPTIONS)
+
+    def cost(row: PoolRow) -> float:
+        return (
+            float("inf") if row.validation is None else row.validation.tokens / row.validation.rows
+        )
+
+    posterior = [item.posterior or 0.0 for item in view(found.pool, sort="posterior").items]
+    shrunk = [item.shrunk or -1.0 for item in view(found.pool, sort="validation").items]
+    rounds = [item.row.entry.round for item in view(found.pool, sort="round").items]
+    costs = [cost(item.row) for item in view(found.pool, sort="cost").items]
+    assert posterior == sorted(posterior, reverse=True)
+    assert rounds == sorted(rounds)
+    assert costs == sorted(costs)
+    scored = [value for value in shrunk if value >= 0]
+    assert scored == sorted(scored, reverse=True)
+
+
+async def test_a_round_shows_what_it_wrote_first_with_the_weights_of_the_whole_pool(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await searched(path, monkeypatch, OPTIONS)
+    whole = {item.row.entry.workflow_id: item.posterior for item in view(found.pool).items}
+    rows = found.pool
+    one = view_pool(rows.rows, rows.rounds, validation_rows=rows.validation_rows, round_number=1)
+    assert 0 < len(one.items) < len(whole)
+    assert all(item.row.entry.round == 1 for item in one.items)
+    assert all(item.posterior == whole[item.row.entry.workflow_id] for item in one.items)
+
+
+async def test_intervals_hold_their_score_and_narrow_with_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await searched(path, monkeypatch, OPTIONS)
+    for item in view(found.pool).items:
+        if item.shrunk is not None:
+            assert item.low is not None
+            assert item.high is not None
+            assert 0 <= item.low <= item.shrunk <= item.high <= 1
+    row = next(row for row in found.pool.rows if row.validation and not row.validation.failed)
+    assert row.validation is not None
+    more = replace(row, validation=replace(row.validation, rows=row.validation.rows * 100))
+    wide, narrow = (
+        next(
+            item
+            for item in view(found.pool._replace(rows=[*others, changed])).items
+            if item.row is changed
+        )
+        for changed in (row, more)
+        for others in [[other for other in found.pool.rows if other is not row]]
+    )
+    assert wide.high is not None
+    assert wide.low is not None
+    assert narrow.high is not None
+    assert narrow.low is not None
+    assert narrow.high - narrow.low < wide.high - wide.low
+
+
+def test_an_empty_pool_is_an_empty_view() -> None:
+    shown = view_pool([], [], validation_rows=10)
+    assert (shown.items, shown.beta, shown.posterior, shown.structures) == ((), 1.0, None, 0)
