@@ -69,7 +69,6 @@ class Application:
     async def _open(self) -> None:
         # Imported here: the server's first answer must not wait for them.
         from bayesflow_sandbox.sandbox import Sandbox
-
         from bayesflow_server.gateway.gateway import Gateway
         from bayesflow_server.models.registry import ModelRegistry
         from bayesflow_server.runs.evaluations import EvaluationService

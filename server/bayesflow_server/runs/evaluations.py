@@ -5,7 +5,9 @@ id by which it can be waited for. If its process dies, asking for it again goes 
 """
 
 import asyncio
+import contextlib
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +18,14 @@ from pydantic import BaseModel, ConfigDict
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import RowSet, Workflow
-from bayesflow_server.errors import InputError, NotFoundError, ServerError
+from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.intervals import score_interval
 from bayesflow_server.evaluation.report import GainReport, TestScore, compare, score_report
 from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.runs.assembly import admit_workflow
+from bayesflow_server.runs.ending import Ending, ending_of
 from bayesflow_server.runs.recorder import workflow_record
 from bayesflow_server.runs.sitting import Workplace
 from bayesflow_server.runs.spec import rows_of_split
@@ -35,6 +38,7 @@ from bayesflow_server.store.records import (
 
 __all__ = ["EvaluationReport", "EvaluationService", "EvaluationSpec", "RowResult"]
 
+_LOG = logging.getLogger(__name__)
 _SHOWN_ROWS: Final = 200
 
 
@@ -148,9 +152,9 @@ class EvaluationService:
             NotFoundError: There is no such evaluation.
         """
         record = await self._record(evaluation_id)
-        if record.status in ("running", "interrupted") and evaluation_id not in self._tasks:
-            self._launch(evaluation_id, EvaluationSpec.model_validate_json(record.request))
         task = self._tasks.get(evaluation_id)
+        if record.status in ("running", "interrupted") and (task is None or task.done()):
+            task = self._launch(evaluation_id, EvaluationSpec.model_validate_json(record.request))
         if task is not None:
             await asyncio.wait([task], timeout=seconds)
         return await self._record(evaluation_id)
@@ -184,22 +188,27 @@ class EvaluationService:
             )
         return record
 
-    def _launch(self, evaluation_id: str, spec: EvaluationSpec) -> None:
-        self._tasks[evaluation_id] = asyncio.create_task(self._run(evaluation_id, spec))
+    def _launch(self, evaluation_id: str, spec: EvaluationSpec) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run(evaluation_id, spec))
+        self._tasks[evaluation_id] = task
+        return task
 
     async def _run(self, evaluation_id: str, spec: EvaluationSpec) -> None:
+        """The evaluation, with every error turned into a status and a reason."""
         store = self.workplace.store
+        ending: Ending | None = None
         try:
             report = await self._evaluate(evaluation_id, spec)
-        except* ServerError as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            await store.update_evaluation(evaluation_id, status="failed", reason=str(error))
-        else:
             await store.update_evaluation(
                 evaluation_id, status="finished", report=report.model_dump_json()
             )
+        except* Exception as group:
+            ending = ending_of(group)
+            if ending.bug is not None:
+                _LOG.error("evaluation %s failed", evaluation_id, exc_info=ending.bug)
+        if ending is not None:
+            with contextlib.suppress(StoreError):  # it stays as it was: asked for, it goes on
+                await store.update_evaluation(evaluation_id, status="failed", reason=ending.reason)
 
     async def _evaluate(self, evaluation_id: str, spec: EvaluationSpec) -> EvaluationReport:
         evaluator = await self._evaluator(evaluation_id, spec)
@@ -214,7 +223,7 @@ class EvaluationService:
                 group.create_task(evaluator.score(other, rows))
         records = evaluator.executions(workflow.workflow_id, "test")
         others = evaluator.executions(other.workflow_id, "test") if other else []
-        return _report(records, others)
+        return await asyncio.to_thread(_report, records, others)  # the bootstrap takes a while
 
     async def _evaluator(self, evaluation_id: str, spec: EvaluationSpec) -> Evaluator:
         store = self.workplace.store

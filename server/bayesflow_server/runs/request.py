@@ -1,10 +1,11 @@
 """From a request to a specification: everything is checked here, before anything is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bayesflow_server.errors import InputError, ModelUnavailableError
+from bayesflow_server.evaluation.example import Split
 from bayesflow_server.evaluation.task import Preset, Task
 from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
 from bayesflow_server.models.registry import ModelRegistry
@@ -12,7 +13,15 @@ from bayesflow_server.runs.assembly import admit_workflow, build_grammar
 from bayesflow_server.runs.options import SamplerOptions, resolve_options
 from bayesflow_server.runs.spec import RunSpec, baseline_source
 
-__all__ = ["Estimate", "RunRequest", "check_budget", "estimate", "most_executions", "resolve"]
+__all__ = [
+    "Estimate",
+    "RunRequest",
+    "budget_warnings",
+    "check_budget",
+    "estimate",
+    "most_executions",
+    "resolve",
+]
 
 # What an execution is reckoned with before anything is known of it.
 _CALLS_PER_EXECUTION: Final = 1.0
@@ -129,7 +138,7 @@ def check_budget(budget: BudgetLimits | None, executor: str) -> BudgetLimits:
     return budget
 
 
-def estimate(spec: RunSpec, sizes: dict[str, int]) -> Estimate:
+def estimate(spec: RunSpec, sizes: Mapping[Split, int]) -> Estimate:
     """The most the run may take.
 
     Args:
@@ -149,7 +158,22 @@ def estimate(spec: RunSpec, sizes: dict[str, int]) -> Estimate:
     )
 
 
-def most_executions(spec: RunSpec, sizes: dict[str, int]) -> int:
+def budget_warnings(budget: BudgetLimits, expected: Estimate) -> tuple[str, ...]:
+    """A sentence for each limit that the estimate exceeds."""
+    pairs = (
+        ("calls", budget.calls, expected.calls),
+        ("tokens", budget.tokens, expected.tokens),
+        ("minutes", budget.minutes, expected.minutes),
+    )
+    return tuple(
+        f"The budget of {limit} {name} is below the {most} {name} that the run may need at "
+        "most; if it is spent, the run pauses, and a larger one resumes it."
+        for name, limit, most in pairs
+        if limit is not None and limit < most
+    )
+
+
+def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     """Executions (a workflow on a row) that the run may need, none remembered."""
     options = spec.options
     validation = sizes["validation"]

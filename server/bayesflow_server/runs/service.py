@@ -6,32 +6,28 @@ process works on sees it through the store; a cancellation reaches its owner the
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 import uuid
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bayesflow_server.errors import (
-    BudgetSpentError,
-    InputError,
-    ModelUnavailableError,
-    NotFoundError,
-    ProviderError,
-    ServerError,
-    StoreError,
-)
+from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
 from bayesflow_server.runs.request import (
     Estimate,
     RunRequest,
+    budget_warnings,
     check_budget,
     estimate,
     resolve,
 )
 from bayesflow_server.runs.sitting import Sitting, Workplace
 from bayesflow_server.runs.spec import RunSpec, pinned_rows, request_hash
+from bayesflow_server.store.errors import IdempotencyKeyError
 from bayesflow_server.store.records import (
     NewRun,
     PoolRow,
@@ -55,7 +51,10 @@ _RESUMABLE: Final[tuple[RunStatus, ...]] = (
     "cancelled",
     "failed",
 )
+_ENDED: Final[tuple[RunStatus, ...]] = ("finished", "failed", "cancelled")
 _WATCH_SECONDS: Final = 1.0
+# A cancelled sitting of another process notices within `_WATCH_SECONDS` and then stops its calls.
+_LET_GO_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,9 @@ class RunService:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._heart: asyncio.Task[None] | None = None
+        # Invariant: while it is free, each run that this process owns has a task.
+        self._claiming = asyncio.Lock()
+        self._closing = False
 
     async def open(self) -> None:
         """Takes the lease; from now on this process counts as alive."""
@@ -98,7 +100,9 @@ class RunService:
 
     async def aclose(self) -> None:
         """Stops every sitting, which notes its run as interrupted, and gives the lease back."""
-        tasks = [*self._tasks.values()] + ([self._heart] if self._heart else [])
+        self._closing = True
+        async with self._claiming:  # whoever is claiming has made its task after this
+            tasks = [*self._tasks.values()] + ([self._heart] if self._heart else [])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -113,27 +117,34 @@ class RunService:
             InputError, ModelUnavailableError: The request is wrong; nothing was written.
         """
         spec = resolve(request, self.workplace.models)
-        digest = request_hash(spec, request.task.content_hash)
-        known = await self._same_request(request.idempotency_key, digest)
-        sizes = {
-            split: len(request.task.splits.of(split))
-            for split in ("validation", "selection", "test")
-        }
-        expected = estimate(spec, sizes)
-        warnings = (*request.task.warnings, *_budget_warnings(spec.budget, expected))
-        if known is not None:
-            return StartedRun(known, spec, expected, warnings)
-        run_id = "run_" + uuid.uuid4().hex[:12]
+        rows = pinned_rows(request.task)
+        expected = estimate(spec, request.task.splits.sizes())
+        warnings = (*request.task.warnings, *budget_warnings(spec.budget, expected))
         run = NewRun(
-            run_id=run_id,
+            run_id="run_" + uuid.uuid4().hex[:12],
             request=spec.model_dump_json(),
-            request_hash=digest,
+            request_hash=request_hash(spec, rows),
             name=request.name,
             idempotency_key=request.idempotency_key,
+            warnings=json.dumps(warnings),
         )
-        await self._store.create_run(run, pinned_rows(request.task))
-        await self._begin(run_id, None)
-        return StartedRun(await self.record(run_id), spec, expected, warnings)
+        known = await self._create(run, rows)
+        if known is None:
+            async with self._claiming:
+                await self._begin(run.run_id, None)
+            known = await self.record(run.run_id)
+        return StartedRun(known, spec, expected, warnings)
+
+    async def _create(self, run: NewRun, rows: list[RowRecord]) -> RunRecord | None:
+        """Puts the run on disk, or returns the one that an equal request began before."""
+        known = await self._same_request(run.idempotency_key, run.request_hash)
+        if known is not None:
+            return known
+        try:
+            await self._store.create_run(run, rows)
+        except IdempotencyKeyError:  # an equal request came in between
+            return await self._same_request(run.idempotency_key, run.request_hash)
+        return None
 
     async def _same_request(self, key: str | None, digest: str) -> RunRecord | None:
         if key is None:
@@ -155,22 +166,44 @@ class RunService:
 
         Raises:
             NotFoundError: There is no such run.
-            InputError: The budget cannot hold.
+            InputError: The budget cannot hold, or another process is still stopping the run.
         """
-        record = await self.record(run_id)
-        if record.status == "finished" or self._is_alive(record):
-            return record
-        if budget is not None:
-            spec = RunSpec.model_validate_json(record.request)
-            limits = check_budget(budget, spec.executor)
-            await self._store.update_run(
-                run_id, request=spec.model_copy(update={"budget": limits}).model_dump_json()
-            )
-        await self._begin(run_id, record.owner)
+        await self._let_go(run_id)
+        async with self._claiming:
+            record = await self.record(run_id)
+            if record.status == "finished" or self._is_alive(record) or self._works_on(run_id):
+                return record
+            if budget is not None:
+                spec = RunSpec.model_validate_json(record.request)
+                limits = check_budget(budget, spec.executor)
+                await self._store.update_run(
+                    run_id, request=spec.model_copy(update={"budget": limits}).model_dump_json()
+                )
+            await self._begin(run_id, record.owner)
         return await self.record(run_id)
+
+    async def _let_go(self, run_id: str) -> None:
+        """Waits until a sitting that is stopping, here or elsewhere, has given the run back."""
+        record = await self.record(run_id)
+        task = self._tasks.get(run_id)
+        if task is not None and record.status not in _ACTIVE:
+            await asyncio.wait([task])
+            record = await self.record(run_id)
+        deadline = time.monotonic() + _LET_GO_SECONDS
+        while record.status not in _ACTIVE and record.owner not in (None, self._lease.owner):
+            if not self._lease.is_alive(record.owner, record.heartbeat):
+                return
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"Another process is still stopping {run_id}; try again in a few seconds."
+                )
+            await asyncio.sleep(0.1)
+            record = await self.record(run_id)
 
     async def _begin(self, run_id: str, previous: str | None) -> None:
         """Claims the run and starts a sitting, unless another process was quicker."""
+        if self._closing:
+            return
         owner = self._lease.owner
         taken = await self._store.claim_run(run_id, owner, from_owner=previous, statuses=_RESUMABLE)
         if taken:
@@ -254,9 +287,12 @@ class RunService:
         if record.status not in _ACTIVE:
             return False
         if record.owner == self._lease.owner:
-            task = self._tasks.get(record.run_id)
-            return task is not None and not task.done()
+            return self._works_on(record.run_id)
         return self._lease.is_alive(record.owner, record.heartbeat)
+
+    def _works_on(self, run_id: str) -> bool:
+        task = self._tasks.get(run_id)
+        return task is not None and not task.done()
 
     # --- stop -------------------------------------------------------------------------------
 
@@ -267,17 +303,17 @@ class RunService:
             NotFoundError: There is no such run.
         """
         record = await self.record(run_id)
-        if record.status in ("finished", "failed", "cancelled"):
-            return record
-        task = self._tasks.get(run_id)
-        if task is not None and not task.done():
+        if record.status not in _ENDED and self._works_on(run_id):
+            task = self._tasks[run_id]
             self._cancelled.add(run_id)
             task.cancel()
             await asyncio.wait([task])
-        else:
+            record = await self.record(run_id)
+        if record.status not in _ENDED:
             # Another process's sitting finds this in the store and stops.
             await self._store.update_run(run_id, status="cancelled", reason=_CANCELLED)
-        return await self.record(run_id)
+            record = await self.record(run_id)
+        return record
 
     # --- sittings ---------------------------------------------------------------------------
 
@@ -288,50 +324,43 @@ class RunService:
         try:
             await self._work(sitting)
         except asyncio.CancelledError:
-            await asyncio.shield(self._note_stop(sitting))
+            await to_its_end(self._note(sitting, "interrupted", _STOPPED))
             raise
-        except StoreError as error:
-            # Nothing can be noted; the lease runs out and the run shows as interrupted.
-            _LOG.error("run %s stopped: %s", run_id, error)
         finally:
             watch.cancel()
             self._cancelled.discard(run_id)
-            with contextlib.suppress(StoreError):
-                await asyncio.shield(self._store.release_run(run_id, self._lease.owner))
+            await to_its_end(self._release(run_id))
 
     async def _work(self, sitting: Sitting) -> None:
         """The sitting, with every error turned into a status and a reason."""
+        ending: Ending | None = None
         try:
             await sitting.run()
-        except* ServerError as group:
-            await self._note_trouble(sitting, _first(group))
         except* Exception as group:
-            error = _first(group)
-            _LOG.error("run %s failed", sitting.run_id, exc_info=error)
-            await self._note(sitting, "failed", f"Internal error: {type(error).__name__}: {error}")
-
-    async def _note_stop(self, sitting: Sitting) -> None:
-        """A cancelled task: by a client, by another owner, or because the server stops."""
-        record = await self.record(sitting.run_id)
-        if record.owner != self._lease.owner:
-            return
-        if sitting.run_id in self._cancelled or record.status == "cancelled":
-            await self._note(sitting, "cancelled", _CANCELLED)
-        else:
-            await self._note(
-                sitting,
-                "interrupted",
-                "The server stopped; resume_run goes on where it stopped.",
-            )
-
-    async def _note_trouble(self, sitting: Sitting, error: BaseException) -> None:
-        pauses = isinstance(error, BudgetSpentError | ProviderError | ModelUnavailableError)
-        status: RunStatus = "paused" if pauses or isinstance(error, StoreError) else "failed"
-        await self._note(sitting, status, str(error))
+            ending = ending_of(group)
+            if ending.bug is not None:
+                _LOG.error("run %s failed", sitting.run_id, exc_info=ending.bug)
+        if ending is not None:
+            await self._note(sitting, ending.status, ending.reason)
 
     async def _note(self, sitting: Sitting, status: RunStatus, reason: str) -> None:
-        await sitting.write_phase()
-        await self._store.update_run(sitting.run_id, status=status, reason=reason)
+        """Puts on disk how a sitting ended, if the run is still ours; a cancellation goes first."""
+        run_id = sitting.run_id
+        try:
+            record = await self.record(run_id)
+            if record.owner != self._lease.owner:
+                return
+            if run_id in self._cancelled or record.status == "cancelled":
+                status, reason = "cancelled", _CANCELLED
+            await sitting.write_phase()
+            await self._store.update_run(run_id, status=status, reason=reason)
+        except StoreError as error:
+            # The run stays as it was, without a sitting, and so shows as interrupted.
+            _LOG.error("run %s stopped (%s: %s): %s", run_id, status, reason, error)
+
+    async def _release(self, run_id: str) -> None:
+        with contextlib.suppress(StoreError):  # the next beat tries again
+            await self._store.release_run(run_id, self._lease.owner)
 
     async def _watch(self, run_id: str, sitting: asyncio.Task[None] | None) -> None:
         """Ends the sitting when another process cancels the run or has taken it over."""
@@ -350,25 +379,16 @@ class RunService:
         while True:
             started = time.monotonic()
             with contextlib.suppress(StoreError):  # the next beat may find the disk well again
-                await self._store.heartbeat(self._lease.owner)
+                await self._beat_once()
             await asyncio.sleep(max(0.1, HEARTBEAT_SECONDS - (time.monotonic() - started)))
+
+    async def _beat_once(self) -> None:
+        """Renews the lease of our runs, and gives back those that no sitting works on."""
+        async with self._claiming:
+            for run_id in await self._store.heartbeat(self._lease.owner):
+                if not self._works_on(run_id):
+                    await self._release(run_id)
 
 
 _CANCELLED: Final = "Cancelled; everything found is kept, and resume_run goes on."
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group of groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _budget_warnings(budget: BudgetLimits, expected: Estimate) -> tuple[str, ...]:
-    if budget.calls is not None and budget.calls < expected.calls:
-        return (
-            f"The budget of {budget.calls} calls is below the {expected.calls} calls that the run "
-            "may need at most; if it is spent, the run pauses, and a larger one resumes it.",
-        )
-    return ()
+_STOPPED: Final = "The server stopped; resume_run goes on where it stopped."

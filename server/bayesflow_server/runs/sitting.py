@@ -8,16 +8,16 @@ make it catch up without a draw, an execution or a call of its own.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-
-from bayesflow_sandbox.sandbox import Sandbox
 
 from bayesflow_sampler.archive import Archive
 from bayesflow_sampler.final_pick import Finalist, choose, shrunk_rewards
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.types import Generation, RowSet, Workflow
+from bayesflow_sandbox.sandbox import Sandbox
+from bayesflow_server.errors import StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.example import SPLITS, Row
 from bayesflow_server.evaluation.report import BaselineReport, FinalReport, RunnerUp, compare
@@ -76,7 +76,7 @@ class Sitting:
         rows = await self._rows()
         evaluator = await self._evaluator(rows)
         self.progress.planned = most_executions(
-            self.spec, {split: len(members) for split, members in rows.items()}
+            self.spec, {split: len(rows[split]) for split in SPLITS}
         )
         async with self._written():
             archive = await self._search(evaluator, rows)
@@ -173,7 +173,8 @@ class Sitting:
         async with asyncio.TaskGroup() as group:
             for workflow in (winner, baseline):
                 group.create_task(evaluator.score(workflow, rows))
-        result = compare(
+        result = await asyncio.to_thread(  # the bootstrap takes a while on many rows
+            compare,
             evaluator.executions(winner.workflow_id, "test"),
             evaluator.executions(baseline.workflow_id, "test"),
         )
@@ -211,15 +212,14 @@ class Sitting:
     # --- progress ---------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _written(self) -> AsyncIterator[None]:
-        """Writes the phase about every second while the block runs, and once at its end."""
+    async def _written(self) -> AsyncGenerator[None, None]:
+        """Writes the phase about every second while the block runs."""
         writer = asyncio.create_task(self._keep_writing())
         try:
             yield
         finally:
             writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
+            await asyncio.wait([writer])
 
     async def _keep_writing(self) -> None:
         written = ""
@@ -227,9 +227,10 @@ class Sitting:
             started = time.monotonic()
             phase = self.progress.phase.model_dump_json()
             if phase != written:
-                await self.write_phase()
+                with suppress(StoreError):  # only news: the run itself meets a lasting fault
+                    await self.write_phase()
                 written = phase
-            await asyncio.sleep(max(0.0, _WRITE_SECONDS - (time.monotonic() - started)))
+            await asyncio.sleep(max(0.1, _WRITE_SECONDS - (time.monotonic() - started)))
 
     async def write_phase(self) -> None:
         """Puts the present phase and running time on disk."""

@@ -7,6 +7,8 @@ the grammar or the defaults changes no run that has begun.
 import hashlib
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -129,7 +131,9 @@ def rows_of_split(records: list[RowRecord], split: str) -> list[Row]:
     ]
 
 
-def request_hash(spec: RunSpec, content_hash: str) -> str:
-    """Tells apart two requests under one idempotency key."""
-    text = spec.model_dump_json() + content_hash
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def request_hash(spec: RunSpec, rows: Sequence[RowRecord]) -> str:
+    """Tells apart two requests under one idempotency key: by specification, rows and splits."""
+    digest = hashlib.blake2b(spec.model_dump_json().encode(), digest_size=16)
+    for row in rows:
+        digest.update(json.dumps(astuple(row)).encode())
+    return digest.hexdigest()
