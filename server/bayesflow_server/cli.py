@@ -1,17 +1,23 @@
-"""`bayesflow-mcp`: serve (default) · run · runs · show · pull · doctor.
+"""`bayesflow-mcp`: serve (default) · run · resume · runs · show · pull · doctor.
 
-Exit codes: 0 done · 1 the run did not finish (its reason is printed) · 2 the request is wrong.
-Heavy imports wait for the command that needs them: without arguments this is the MCP server.
+Exit codes: 0 done · 1 the run did not finish (its reason is printed) · 2 the request is wrong ·
+130 or 143 stopped by Ctrl-C or SIGTERM. Heavy imports wait for the command that needs them: without
+arguments this is the MCP server.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import Final, NoReturn
 
 from bayesflow_server.errors import ServerError
 from bayesflow_server.settings import Settings, read_settings
 
 __all__ = ["main"]
+
+_WRONG: Final = 2
+_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(options, settings)
     except ServerError as error:
         sys.stderr.write(f"bayesflow-mcp: {error}\n")
-        return 2
+        return _WRONG
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has left; nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
@@ -40,27 +49,61 @@ def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
         from bayesflow_server.terminal.doctor import doctor_command
 
         return doctor_command(settings)
-    from bayesflow_server.terminal import commands
+    return _dispatch_runs(options, settings)
 
-    if options.command == "run":
-        return commands.run(settings, commands.RunArguments.of(options))
-    if options.command == "resume":
-        return commands.resume(settings, options.run_id, options.out, json_output=options.json)
+
+def _dispatch_runs(options: argparse.Namespace, settings: Settings) -> int:
+    from pathlib import Path
+
+    from bayesflow_server.terminal import commands
+    from bayesflow_server.terminal.request import RunArguments
+
     if options.command == "runs":
         return commands.list_runs(settings, json_output=options.json)
-    return commands.show(settings, options.run_id, options.out, json_output=options.json)
+    output = commands.Output(options.out, options.json)
+    if options.command == "show":
+        return commands.show(settings, options.run_id, output)
+    if options.command == "resume":
+        return commands.resume(
+            settings, options.run_id, output, calls=options.calls, minutes=options.minutes
+        )
+    arguments = RunArguments(
+        task=Path(options.task),
+        seed=options.seed,
+        executor=options.executor,
+        options=tuple(options.option),
+        calls=options.calls,
+        minutes=options.minutes,
+    )
+    return commands.run(settings, arguments, output)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with code 2."""
+        self.exit(_WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    # Taken before and after the command; the one after wins, if it is there.
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_shared(shared)
+    parser = _Parser(
         prog="bayesflow-mcp",
         description="Samples LLM workflows from a posterior. Without a command it serves MCP.",
     )
-    parser.add_argument("--db", help="database file (default: BAYESFLOW_DB or the data folder)")
-    parser.add_argument("--log", help="log level on stderr: DEBUG, INFO, WARNING (default), ERROR")
+    _add_shared(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)")
-    run = commands.add_parser("run", help="search a workflow for a task.toml, with progress")
+
+    def command(name: str, help_text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=help_text, description=help_text.capitalize() + ".", parents=[shared]
+        )
+
+    command("serve", "serve MCP on stdin and stdout (the default)")
+    run = command("run", "search a workflow for a task.toml, with progress")
     run.add_argument("task", help="the task file, e.g. examples/arithmetic/task.toml")
     run.add_argument("--seed", type=int, help="seed of every random draw (default: the file's)")
     run.add_argument("--executor", help="model that the workflows call, e.g. local:smollm2")
@@ -71,22 +114,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="change one of the sampler's options, e.g. particles=20 (repeatable)",
     )
-    run.add_argument("--calls", type=int, help="budget: calls that reach a model")
-    run.add_argument("--minutes", type=float, help="budget: minutes of running time")
+    _add_budget(run)
     _add_output(run)
-    resume = commands.add_parser("resume", help="go on with a run that stopped")
+    resume = command("resume", "go on with a run that stopped")
     resume.add_argument("run_id")
+    _add_budget(resume)
     _add_output(resume)
-    runs = commands.add_parser("runs", help="list the runs in the database")
+    runs = command("runs", "list the newest runs in the database")
     runs.add_argument("--json", action="store_true", help="print JSON for scripts")
-    show = commands.add_parser("show", help="show a run: its pool, its best workflow, its scores")
+    show = command("show", "show a run: its pool, its best workflow, its scores")
     show.add_argument("run_id")
     _add_output(show)
-    pull = commands.add_parser("pull", help="fetch a local model's weights into the user's cache")
+    pull = command("pull", "fetch a local model's weights into the user's cache")
     pull.add_argument("model", help="smollm2, or a name of your own with --gguf")
     pull.add_argument("--gguf", help="register this GGUF file instead of fetching one")
-    commands.add_parser("doctor", help="say what this machine gives: models, sandbox, database")
+    command("doctor", "say what this machine gives: models, sandbox, database")
     return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--db", help="database file (default: BAYESFLOW_DB or the data folder)")
+    parser.add_argument("--log", help="log level on stderr: DEBUG, INFO, WARNING (default), ERROR")
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--calls", type=int, help="budget: calls that reach a model, in all")
+    parser.add_argument("--minutes", type=float, help="budget: minutes of running time, in all")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -18,17 +18,21 @@ import bayesflow_server
 
 __all__ = [
     "WORKFLOW",
+    "Arguments",
+    "Object",
     "call",
     "connected",
     "environment",
     "refusal",
     "server_command",
+    "settled",
     "task_arguments",
     "write_rows",
     "write_script",
 ]
 
 Object = dict[str, JsonValue]
+Arguments = dict[str, object]
 
 WORKFLOW = """\
 class Workflow:
@@ -56,20 +60,20 @@ def write_script(
     path: Path, *, latency_ms: float = 0.0, count_file: Path | None = None, default: str = "7"
 ) -> Path:
     """A model that answers half of the additions."""
-    rules: list[JsonValue] = [
+    rules = [
         {"contains": f"What is {number} plus {number + 1}?", "answer": str(2 * number + 1)}
         for number in range(0, 24, 2)
     ]
-    script: Object = {"rules": rules, "default": default, "latency_ms": latency_ms}
+    script: Arguments = {"rules": rules, "default": default, "latency_ms": latency_ms}
     if count_file is not None:
         script["count_file"] = str(count_file)
     path.write_text(json.dumps(script))
     return path
 
 
-def task_arguments(rows: Path | Sequence[Object], **changes: JsonValue) -> Object:
+def task_arguments(rows: Path | Sequence[object], **changes: object) -> Arguments:
     """Arguments of a small run: a second or two."""
-    arguments: Object = {
+    arguments: Arguments = {
         "instructions": "Add the two numbers.",
         "executor": "scripted:default",
         "examples": str(rows) if isinstance(rows, Path) else list(rows),
@@ -119,7 +123,7 @@ async def connected(client: Client) -> AsyncGenerator[Client]:
         await holding
 
 
-async def call(client: Client, tool: str, arguments: Mapping[str, JsonValue]) -> Object:
+async def call(client: Client, tool: str, arguments: Mapping[str, object]) -> Object:
     """The tool's structured result; its text must say the same."""
     result = await client.call_tool(tool, dict(arguments))
     texts = [block.text for block in result.content if isinstance(block, TextContent)]
@@ -129,7 +133,16 @@ async def call(client: Client, tool: str, arguments: Mapping[str, JsonValue]) ->
     return result.structured_content
 
 
-async def refusal(client: Client, tool: str, arguments: Mapping[str, JsonValue]) -> str:
+async def settled(client: Client, run_id: JsonValue) -> Object:
+    """The run's state once nobody works on it any more."""
+    look: Arguments = {"run_id": run_id, "wait_seconds": 45}
+    state = await call(client, "get_run", look)
+    while state["status"] in ("queued", "running"):
+        state = await call(client, "get_run", look)
+    return state
+
+
+async def refusal(client: Client, tool: str, arguments: Mapping[str, object]) -> str:
     """The sentence the tool refuses with; no trace of Python may be in it."""
     result = await client.call_tool(tool, dict(arguments))
     assert result.is_error, result.structured_content

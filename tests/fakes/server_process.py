@@ -16,15 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import JsonValue
-
-from fakes.mcp_sessions import Object, server_command
+from fakes.mcp_sessions import Arguments, Object, server_command
 
 __all__ = ["HELLO", "ServerProcess", "is_running"]
 
 _PATIENCE = 30.0
 
-HELLO: Object = {
+HELLO: Arguments = {
     "method": "initialize",
     "params": {
         "protocolVersion": "2025-11-25",
@@ -73,11 +71,11 @@ class ServerProcess:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
-    def request(self, method: str, params: Mapping[str, JsonValue]) -> Object:
+    def request(self, method: str, params: Mapping[str, object]) -> Object:
         """The result of a request; every line on stdout must be a message."""
         return self._answer({"method": method, "params": dict(params)})
 
-    def _answer(self, request: Object) -> Object:
+    def _answer(self, request: Arguments) -> Object:
         self._number += 1
         number = self._number
         self._send({"jsonrpc": "2.0", "id": number, **request})
@@ -92,7 +90,7 @@ class ServerProcess:
                 return message["result"]
             self.notifications.append(message)
 
-    def call(self, tool: str, arguments: Mapping[str, JsonValue]) -> Object:
+    def call(self, tool: str, arguments: Mapping[str, object]) -> Object:
         """A tool's structured result."""
         result = self.request("tools/call", {"name": tool, "arguments": dict(arguments)})
         assert not result.get("isError"), result
@@ -126,7 +124,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
-    def _send(self, message: Mapping[str, JsonValue]) -> None:
+    def _send(self, message: Mapping[str, object]) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()

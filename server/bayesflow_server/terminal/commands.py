@@ -1,27 +1,27 @@
 """`run`, `resume`, `runs` and `show`: the server's own services, used in-process by a person."""
 
-import argparse
 import asyncio
 import json
+import shlex
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
+from typing import Final
 
-from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
 from bayesflow_server.app import Application
-from bayesflow_server.errors import InputError
-from bayesflow_server.evaluation.task_file import load_task_file
-from bayesflow_server.gateway.budget import BudgetLimits
-from bayesflow_server.runs.options import parse_options
-from bayesflow_server.runs.request import RunRequest
 from bayesflow_server.runs.service import RunService
-from bayesflow_server.settings import Settings
+from bayesflow_server.settings import Settings, read_settings
+from bayesflow_server.store.records import RunRecord
 from bayesflow_server.terminal.live import follow
+from bayesflow_server.terminal.request import RunArguments, budget_of, request_of
 from bayesflow_server.terminal.result import (
+    RunResult,
     check_folder,
     load_result,
     print_result,
@@ -29,169 +29,178 @@ from bayesflow_server.terminal.result import (
     write_files,
 )
 
-__all__ = ["RunArguments", "list_runs", "resume", "run", "show"]
+__all__ = ["Output", "list_runs", "resume", "run", "show"]
 
-_LISTED = 50
+_LISTED: Final = 50
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
-class RunArguments:
-    """What `bayesflow-mcp run` was given; None leaves the file's value."""
+class Output:
+    """Where a command's result goes.
 
-    task: Path
-    seed: int | None
-    executor: str | None
-    options: tuple[str, ...]
-    calls: int | None
-    minutes: float | None
-    out: str | None
+    Attributes:
+        folder: For the best workflow, the report and the plot; or None.
+        json: JSON on stdout, and everything else on stderr.
+    """
+
+    folder: str | None
     json: bool
 
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> "RunArguments":
-        """From parsed arguments."""
-        return cls(
-            task=Path(options.task),
-            seed=options.seed,
-            executor=options.executor,
-            options=tuple(options.option),
-            calls=options.calls,
-            minutes=options.minutes,
-            out=options.out,
-            json=options.json,
-        )
 
-
-def run(settings: Settings, arguments: RunArguments) -> int:
+def run(settings: Settings, arguments: RunArguments, output: Output) -> int:
     """Searches a workflow for a task file and shows what it found."""
-    folder = check_folder(arguments.out)
-    request = _request(arguments)
+    request = request_of(arguments)
 
-    async def work(service: RunService, console: Console) -> str:
+    async def begin(service: RunService, console: Console) -> str:
         started = await service.start(request)
-        sizes = {split: len(rows) for split, rows in _splits(request).items()}
+        splits, estimate = request.task.splits, started.estimate
         console.print(
-            f"{started.record.run_id}: {request.name or 'run'}, executor {request.executor}, "
-            f"rows {sizes}, at most {started.estimate.calls} calls and "
-            f"{started.estimate.minutes:.0f} minutes if nothing repeats.",
+            f"{started.record.run_id}: {request.name or request.executor}, "
+            f"{len(splits.validation)} validation, {len(splits.selection)} selection and "
+            f"{len(splits.test)} test rows, executor {request.executor}; at most "
+            f"{estimate.calls} calls and {estimate.minutes:.0f} minutes if no question repeats.",
             highlight=False,
         )
         for warning in started.warnings:
-            console.print(f"warning: {warning}", highlight=False)
+            console.print(f"warning: {warning}", highlight=False, markup=False)
         return started.record.run_id
 
-    return asyncio.run(_work(settings, work, folder, json_output=arguments.json))
+    return _run(_work(settings, begin, output))
 
 
-def resume(settings: Settings, run_id: str, out: str | None, *, json_output: bool) -> int:
+def resume(
+    settings: Settings, run_id: str, output: Output, *, calls: int | None, minutes: float | None
+) -> int:
     """Goes on with a run and shows what it found."""
-    folder = check_folder(out)
+    budget = budget_of({}, calls, minutes)
 
-    async def work(service: RunService, console: Console) -> str:
-        await service.resume(run_id)
+    async def begin(service: RunService, console: Console) -> str:
+        await service.resume(run_id, budget)
         return run_id
 
-    return asyncio.run(_work(settings, work, folder, json_output=json_output))
+    return _run(_work(settings, begin, output))
 
 
-def show(settings: Settings, run_id: str, out: str | None, *, json_output: bool) -> int:
+def show(settings: Settings, run_id: str, output: Output) -> int:
     """Shows a run as it stands."""
-    folder = check_folder(out)
 
-    async def work(service: RunService, console: Console) -> str:
+    async def begin(service: RunService, console: Console) -> str:
         await service.record(run_id)
         return run_id
 
-    return asyncio.run(_work(settings, work, folder, json_output=json_output))
+    _run(_work(settings, begin, output))
+    return 0
 
 
 def list_runs(settings: Settings, *, json_output: bool) -> int:
     """Lists the newest runs."""
 
-    async def work() -> None:
+    async def work() -> int:
         async with Application(settings) as application:
             service = await application.runs()
             records = await service.newest(_LISTED)
             if json_output:
-                names = [[r.run_id, r.name, service.status(r), r.created] for r in records]
-                sys.stdout.write(json.dumps(names) + "\n")
-                return
-            table = Table("run", "name", "status", "reason")
-            for record in records:
-                reason = service.reason(record) or ""
-                table.add_row(record.run_id, record.name or "", service.status(record), reason)
-            Console().print(table)
+                listed = [_listed(record, service) for record in records]
+                sys.stdout.write(json.dumps(listed) + "\n")
+            elif records:
+                Console().print(_runs_table(records, service))
+            else:
+                sys.stdout.write(f"There are no runs in {settings.db}.\n")
+        return 0
 
-    asyncio.run(work())
-    return 0
+    return _run(work())
+
+
+def _run(work: Coroutine[None, None, int]) -> int:
+    """Runs a command's coroutine; SIGTERM ends it as Ctrl-C does, with its run noted."""
+
+    async def stoppable() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        with suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        return _TERMINATED
 
 
 async def _work(
-    settings: Settings,
-    begin: Callable[[RunService, Console], Awaitable[str]],
-    folder: Path | None,
-    *,
-    json_output: bool,
+    settings: Settings, begin: Callable[[RunService, Console], Awaitable[str]], output: Output
 ) -> int:
     """Begins something, follows it to its end, and shows the result."""
-    console = Console(stderr=json_output)
-    async with Application(settings) as application:
-        service = await application.runs()
-        run_id = await begin(service, console)
-        await follow(console, service, run_id)
-        result = await load_result(service, run_id)
-    if json_output:
-        sys.stdout.write(json.dumps(result_json(result)) + "\n")
-    else:
-        print_result(console, result)
+    folder = check_folder(output.folder)
+    console = Console(stderr=output.json)
+    run_id = None
+    try:
+        async with Application(settings) as application:
+            service = await application.runs()
+            run_id = await begin(service, console)
+            await follow(console, service, run_id)
+            result = await load_result(service, run_id)
+    except asyncio.CancelledError:
+        if run_id is not None:
+            console.print(
+                f"Stopped. Everything found is kept; go on with: {_resume_line(settings, run_id)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        raise
+    _show(console, settings, result, as_json=output.json)
     if folder is not None:
         for path in write_files(result, folder):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return 0 if result.status == "finished" else 1
 
 
-def _request(arguments: RunArguments) -> RunRequest:
-    loaded = load_task_file(arguments.task, seed=arguments.seed)
-    settings = loaded.settings
-    executor = arguments.executor or settings.executor
-    if executor is None:
-        raise InputError(
-            f"The task file '{arguments.task}' names no `executor`; add one or pass --executor."
-        )
-    changes = {"calls": arguments.calls, "minutes": arguments.minutes}
-    given = {name: value for name, value in changes.items() if value is not None}
-    budget = BudgetLimits.model_validate({**(settings.budget or {}), **given})
-    return RunRequest(
-        task=loaded.task,
-        executor=executor,
-        optimizer=settings.optimizer,
-        preset=settings.preset,
-        options=parse_options(settings.options | _options(arguments.options)),
-        budget=budget,
-        seed=settings.seed,
-        name=settings.name,
-        grammar=loaded.grammar.text if loaded.grammar else None,
-    )
+def _show(console: Console, settings: Settings, result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result_json(result)) + "\n")
+        return
+    print_result(console, result)
+    if result.status not in ("finished", "queued", "running"):
+        line = _resume_line(settings, result.record.run_id)
+        more = " --calls N (the new total)" if "budget" in (result.reason or "") else ""
+        console.print(f"Go on with: {line}{more}", highlight=False, soft_wrap=True)
 
 
-def _options(pairs: Sequence[str]) -> dict[str, JsonValue]:
-    """Options from NAME=VALUE; a value is JSON where it can be, otherwise text."""
-    values: dict[str, JsonValue] = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator:
-            raise InputError(f"--option {pair!r} is not NAME=VALUE, such as particles=20.")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
-    return values
+def _resume_line(settings: Settings, run_id: str) -> str:
+    """The command that goes on with a run, for this database."""
+    usual = read_settings().db == settings.db
+    place = [] if usual else ["--db", str(settings.db)]
+    return shlex.join(["bayesflow-mcp", *place, "resume", run_id])
 
 
-def _splits(request: RunRequest) -> dict[str, tuple[object, ...]]:
-    splits = request.task.splits
+def _listed(record: RunRecord, service: RunService) -> dict[str, object]:
+    outcome = json.loads(record.outcome) if record.outcome else None
     return {
-        "validation": splits.validation,
-        "selection": splits.selection,
-        "test": splits.test,
+        "run_id": record.run_id,
+        "name": record.name,
+        "status": service.status(record),
+        "reason": service.reason(record),
+        "executor": json.loads(record.request)["executor"],
+        "created": record.created,
+        "test_score": outcome["test"]["score"] if outcome else None,
     }
+
+
+def _runs_table(records: list[RunRecord], service: RunService) -> Table:
+    table = Table("run", "name", "begun", "executor", "status", "test", "reason")
+    for record in records:
+        one = _listed(record, service)
+        begun = datetime.fromtimestamp(record.created).astimezone()
+        score = one["test_score"]
+        table.add_row(
+            record.run_id,
+            record.name or "",
+            f"{begun:%Y-%m-%d %H:%M}",
+            str(one["executor"]),
+            str(one["status"]),
+            "" if score is None else f"{score:.3f}",
+            str(one["reason"] or ""),
+        )
+    table.columns[0].no_wrap = True
+    return table

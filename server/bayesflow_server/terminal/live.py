@@ -1,14 +1,17 @@
 """A run's progress on a terminal: what is happening, what it has cost, how long is left.
 
-On a terminal it is one live line with a bar; into a file or a pipe it is a line each half minute.
+On a terminal it is a bar and a line of figures, live; into a file or a pipe a line each 15 seconds
+and whenever something else begins.
 """
 
 import asyncio
 import time
 from typing import Final
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
@@ -18,6 +21,7 @@ __all__ = ["follow"]
 
 _LINE_SECONDS: Final = 15.0
 _STEP_SECONDS: Final = 0.5
+_SHORT: Final = 120.0
 
 
 async def follow(console: Console, service: RunService, run_id: str) -> RunRecord:
@@ -36,31 +40,28 @@ async def follow(console: Console, service: RunService, run_id: str) -> RunRecor
 async def _follow_live(
     console: Console, service: RunService, run_id: str, settled: "asyncio.Future[RunRecord]"
 ) -> None:
-    columns = (
-        TextColumn("[bold]{task.fields[where]}"),
+    bar = Progress(
+        TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[spent]}"),
+        TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
+        console=console,
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0, where="starting", spent="", left="")
+    task = bar.add_task("starting", total=1.0, left="")
+    figures = Text("", style="dim")
+    with Live(Group(bar, figures), console=console, transient=True):
         while not settled.done():
-            await _update(bar, task, service, run_id)
+            phase = _phase(await service.record(run_id))
+            bar.update(
+                task,
+                description=f"[bold]{phase.doing}",
+                total=max(phase.executions_planned, 1),
+                completed=phase.executions_done,
+                left=_left(phase),
+            )
+            figures.plain = await _figures(service, run_id, phase)
             await asyncio.wait([settled], timeout=_STEP_SECONDS)
-
-
-async def _update(bar: Progress, task: TaskID, service: RunService, run_id: str) -> None:
-    phase = _phase(await service.record(run_id))
-    bar.update(
-        task,
-        total=max(phase.executions_planned, 1),
-        completed=phase.executions_done,
-        where=phase.doing,
-        spent=await _spent(service, run_id),
-        left=_left(phase),
-    )
 
 
 async def _follow_lines(
@@ -74,10 +75,12 @@ async def _follow_lines(
         if phase.doing != doing or now - printed >= _LINE_SECONDS:
             printed, doing = now, phase.doing
             share = phase.executions_done / max(phase.executions_planned, 1)
+            figures = await _figures(service, run_id, phase)
+            told = ", ".join(part for part in (figures, _left(phase)) if part)
             console.print(
-                f"{now - started:6.0f} s  {share:4.0%}  {doing}; "
-                f"{await _spent(service, run_id)} {_left(phase)}",
+                f"{now - started:6.0f} s  {share:4.0%}  {phase.doing}: {told}",
                 highlight=False,
+                soft_wrap=True,
             )
         await asyncio.wait([settled], timeout=_STEP_SECONDS)
 
@@ -86,17 +89,28 @@ def _phase(record: RunRecord) -> Phase:
     return Phase.model_validate_json(record.phase) if record.phase else Phase()
 
 
-async def _spent(service: RunService, run_id: str) -> str:
+async def _figures(service: RunService, run_id: str, phase: Phase) -> str:
+    """What was used and found so far, in one line."""
     usage = await service.usage(run_id)
     costs = [one.cost_usd for one in usage]
-    money = "" if None in costs else f", {sum(cost or 0 for cost in costs):.2f} USD"
-    calls = sum(one.calls for one in usage)
-    cached = sum(one.cached_calls for one in usage)
-    return f"{calls} calls + {cached} cached{money}"
+    spent = sum(cost or 0.0 for cost in costs)
+    parts = [
+        f"{sum(one.calls for one in usage)} calls",
+        f"{sum(one.cached_calls for one in usage)} more from the cache",
+    ]
+    if spent and None not in costs:
+        parts.append(f"{spent:.2f} USD")
+    if phase.pool.distinct:
+        parts.append(f"{phase.pool.distinct} workflows")
+    if phase.best_so_far is not None:
+        parts.append(f"best so far {phase.best_so_far.shrunk:.2f} (validation, shrunk)")
+    return ", ".join(parts)
 
 
 def _left(phase: Phase) -> str:
-    best = "" if phase.best_so_far is None else f", best so far {phase.best_so_far.shrunk:.2f}"
-    if phase.eta_seconds is None:
-        return best.lstrip(", ")
-    return f"at most {phase.eta_seconds:.0f} s left{best}"
+    seconds = phase.eta_seconds
+    if seconds is None or phase.doing == "finished":
+        return ""
+    if seconds < _SHORT:
+        return f"at most {seconds:.0f} s left"
+    return f"at most {seconds / 60:.0f} min left"

@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.report import FinalReport, TestScore
 from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
 from bayesflow_server.runs.service import RunService
-from bayesflow_server.store.records import RunRecord, UsageRecord
+from bayesflow_server.store.records import RunRecord, RunStatus, UsageRecord
 from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _SHOWN = 10
+_WIDE = 120
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RunResult:
     Attributes:
         record: The run.
         status: Its status, interruptions seen.
+        reason: Why, for a person; or None.
         report: The final report, or None.
         pool: Its ranked pool.
         rounds: Rewards of each round.
@@ -46,7 +49,8 @@ class RunResult:
     """
 
     record: RunRecord
-    status: str
+    status: RunStatus
+    reason: str | None
     report: FinalReport | None
     pool: PoolView
     rounds: tuple[RoundRewards, ...]
@@ -70,6 +74,7 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
     return RunResult(
         record=record,
         status=service.status(record),
+        reason=service.reason(record),
         report=report,
         pool=view,
         rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
@@ -79,45 +84,56 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
 
 
 def print_result(console: Console, result: RunResult) -> None:
-    """Prints the rounds, the pool and the scores."""
-    console.print(_rounds_table(result.rounds))
-    console.print(_pool_table(result.pool))
+    """Prints the rounds, the pool, the best workflow's steps, the scores and what to do next."""
+    if result.rounds:
+        console.print(_rounds_table(result.rounds))
+    if result.pool.items:
+        console.print(_pool_table(result.pool, wide=console.width >= _WIDE))
+    report = result.report
+    if report is not None:
+        _print_steps(console, report)
+        console.print(_scores_table(report))
     calls = sum(one.calls for one in result.usage)
     cached = sum(one.cached_calls for one in result.usage)
     tokens = sum(one.input_tokens + one.output_tokens for one in result.usage)
-    console.print(f"Spent: {calls} calls ({cached} more from the cache), {tokens} tokens.")
-    report = result.report
-    if report is None:
-        console.print(f"{result.record.run_id}: {result.status}. {result.record.reason or ''}")
-        return
-    console.print(_scores_table(report))
-    verdict = {
-        "yes": "beats the baseline",
-        "no": "does not beat the baseline",
-        "unclear": "cannot be told from the baseline on these rows",
-    }
-    gain = report.gain
+    search = "" if report is None else f", {report.search_seconds:.0f} s of them the search"
     console.print(
-        f"The best workflow {verdict[report.beats_baseline]}: paired gain {gain.delta:+.3f}, "
-        f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}."
+        f"Spent {calls} calls ({cached} more were answered from the cache), {tokens} tokens, "
+        f"{result.record.active_seconds:.0f} s{search}.",
+        highlight=False,
     )
+    if report is not None:
+        console.print(_verdict(report), highlight=False)
+    else:
+        reason = f" {result.reason}" if result.reason else ""
+        console.print(f"{result.record.run_id} is {result.status}.{reason}", highlight=False)
 
 
 def write_files(result: RunResult, folder: Path) -> list[Path]:
-    """Writes the best workflow, the report and the plot; returns what was written."""
+    """Writes the best workflow, the report and the plot; returns what was written.
+
+    Raises:
+        InputError: The folder cannot be written any more.
+    """
+    try:
+        return _write_files(result, folder)
+    except OSError as error:
+        raise InputError(
+            f"The folder '{folder}' cannot be written ({error.strerror}); the run is kept: "
+            f"bayesflow-mcp show {result.record.run_id} --out ANOTHER_FOLDER writes it again."
+        ) from None
+
+
+def _write_files(result: RunResult, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    written = [folder / "report.json"]
+    written[0].write_text(json.dumps(result_json(result), indent=2), encoding="utf-8")
     if result.best_source is not None:
-        path = folder / "best_workflow.py"
-        path.write_text(result.best_source, encoding="utf-8")
-        written.append(path)
-    path = folder / "report.json"
-    path.write_text(json.dumps(result_json(result), indent=2), encoding="utf-8")
-    written.append(path)
+        written.append(folder / "best_workflow.py")
+        written[-1].write_text(result.best_source, encoding="utf-8")
     if result.rounds and find_spec("matplotlib") is not None:
-        path = folder / "reward_per_round.png"
-        draw_rewards(result.rounds, _test_lines(result.report), _title(result), path)
-        written.append(path)
+        written.append(folder / "reward_per_round.png")
+        draw_rewards(result.rounds, _test_lines(result.report), _title(result), written[-1])
     return written
 
 
@@ -148,7 +164,7 @@ def result_json(result: RunResult) -> dict[str, object]:
         "run_id": result.record.run_id,
         "name": result.record.name,
         "status": result.status,
-        "reason": result.record.reason,
+        "reason": result.reason,
         "report": None if result.report is None else json.loads(result.report.model_dump_json()),
         "rounds": [one._asdict() for one in result.rounds],
         "calls": sum(one.calls for one in result.usage),
@@ -185,17 +201,21 @@ def _rounds_table(rounds: Sequence[RoundRewards]) -> Table:
     return table
 
 
-def _pool_table(pool: PoolView) -> Table:
+def _pool_table(pool: PoolView, *, wide: bool) -> Table:
     total = len(pool.items)
     table = Table(
         title=f"Pool: best {min(_SHOWN, total)} of {total} by shrunk validation score",
         title_justify="left",
     )
     for name in ("workflow", "validation", "rows", "shrunk", "posterior", "round", "origin"):
-        table.add_column(name, justify="left" if name in ("workflow", "origin") else "right")
-    table.add_column("steps", overflow="fold")
+        table.add_column(
+            name, justify="left" if name in ("workflow", "origin") else "right", no_wrap=True
+        )
+    if wide:
+        table.add_column("steps", no_wrap=True, overflow="ellipsis")
     for item in pool.items[:_SHOWN]:
-        table.add_row(*_pool_row(item))
+        row = _pool_row(item)
+        table.add_row(*(row if wide else row[:-1]))
     return table
 
 
@@ -209,8 +229,16 @@ def _pool_row(item: PoolItem) -> tuple[str, ...]:
         "-" if item.posterior is None else f"{item.posterior:.3f}",
         str(entry.round),
         entry.origin,
-        " > ".join(json.loads(item.row.steps)),
+        escape(" > ".join(json.loads(item.row.steps))),
     )
+
+
+def _print_steps(console: Console, report: FinalReport) -> None:
+    """The best workflow's steps, by the titles in its comments."""
+    best = report.best[0]
+    console.print(f"The steps of {best.workflow_id}:", highlight=False)
+    for number, title in enumerate(best.step_titles, start=1):
+        console.print(f"  {number}. {title}", highlight=False, markup=False)
 
 
 def _scores_table(report: FinalReport) -> Table:
@@ -222,6 +250,19 @@ def _scores_table(report: FinalReport) -> Table:
         table.add_row(name, *_score_row(report.baseline.test))
     table.add_row("best workflow", *_score_row(report.test))
     return table
+
+
+def _verdict(report: FinalReport) -> str:
+    words = {
+        "yes": "beats the baseline",
+        "no": "does not beat the baseline",
+        "unclear": "cannot be told from the baseline on these rows",
+    }
+    gain = report.gain
+    return (
+        f"The best workflow {words[report.beats_baseline]}: paired gain {gain.delta:+.3f}, "
+        f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}."
+    )
 
 
 def _score_row(score: TestScore) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from mcp import Client
 from bayesflow_server.app import Application
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.settings import Settings
-from fakes.mcp_sessions import call, connected, task_arguments, write_rows, write_script
+from fakes.mcp_sessions import call, connected, settled, task_arguments, write_rows, write_script
 
 WIRES = ("auto", "legacy")
 
@@ -50,9 +50,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
             client = Client(BayesFlowServer(application))
             async with client:
                 started = await call(client, "start_bayesflow_run", task_arguments(rows))
-                state, look = started, {"run_id": started["run_id"], "wait_seconds": 45}
-                while state["status"] in ("queued", "running"):
-                    state = await call(client, "get_run", look)
+                state = await settled(client, started["run_id"])
         assert state["status"] == "finished", state
         return str(started["run_id"])
 

@@ -9,7 +9,7 @@ from mcp import Client
 from pydantic import JsonValue
 
 from bayesflow_server.interface.server import INSTRUCTIONS
-from fakes.mcp_sessions import WORKFLOW, call, refusal, task_arguments
+from fakes.mcp_sessions import WORKFLOW, Arguments, call, refusal, settled, task_arguments
 
 GOLDEN = Path(__file__).with_name("tools.json")
 MOST_TOKENS = 8_000
@@ -70,7 +70,7 @@ async def test_a_run_from_start_to_answer_fits_the_schemas(
     schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
     first = await call(client, "list_runs", {})
     assert isinstance(first["runs"], list)
-    calls: list[tuple[str, dict[str, JsonValue]]] = [
+    calls: list[tuple[str, Arguments]] = [
         ("start_bayesflow_run", task_arguments(rows, seed=5)),
         ("get_run", {"run_id": finished}),
         ("list_runs", {"limit": 1}),
@@ -188,8 +188,7 @@ async def test_a_cancelled_run_is_kept_and_resumed(client: Client, rows: Path) -
     assert cancelled["status"] == "cancelled"
     resumed = await call(client, "resume_run", {"run_id": run_id, "budget": {"calls": 5000}})
     assert resumed["status"] in ("queued", "running")
-    state = resumed
-    while state["status"] != "finished":
-        state = await call(client, "get_run", {"run_id": run_id, "wait_seconds": 45})
+    state = await settled(client, run_id)
+    assert state["status"] == "finished"
     assert isinstance(state["budget"], dict)
     assert state["budget"]["calls"] == 5000
