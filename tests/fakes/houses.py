@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.gateway.gateway import Gateway
@@ -24,7 +24,15 @@ from bayesflow_server.store.records import (
 from bayesflow_server.store.store import Store
 from fakes.models import FakeRegistry
 
-__all__ = ["Footprint", "footprint", "open_evaluations", "open_service", "settled", "until"]
+__all__ = [
+    "Footprint",
+    "footprint",
+    "left_over",
+    "open_evaluations",
+    "open_service",
+    "settled",
+    "until",
+]
 
 _WORKERS = 6
 
@@ -105,6 +113,18 @@ async def until(service: RunService, run_id: str, holds: Callable[[RunRecord], b
             if holds(record):
                 return record
             await asyncio.sleep(0)
+
+
+async def left_over(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Tasks that are newer than these and still there after a while.
+
+    The interpreter's own may take a few turns more to hear that their execution is over.
+    """
+    left = asyncio.all_tasks() - before
+    for _ in range(1000):
+        left = {task for task in left if not task.done()}
+        await asyncio.sleep(0)
+    return left
 
 
 def _measured(row: PoolRow) -> tuple[int, float, bool] | None:

@@ -4,9 +4,11 @@ Implements the sandbox's `WorkflowHost`. `call_llm` is the paper's (Figure 3); w
 claims to have cost is ignored: this counts.
 """
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_server.gateway.cache_key import CallContext
 from bayesflow_server.gateway.gateway import Answer, ModelSession
@@ -50,9 +52,39 @@ class Door:
     seed: int
     meter: Meter = field(default_factory=Meter)
     _asked: Counter[ChatRequest] = field(default_factory=Counter[ChatRequest], init=False)
+    _serving: set[asyncio.Task[object]] = field(
+        default_factory=set[asyncio.Task[object]], init=False
+    )
+    _closed: bool = field(default=False, init=False)
 
     async def call_llm(self, call: LLMCall) -> list[str]:
-        """The texts of one `call_llm`, `num_of_response` of them."""
+        """The texts of one `call_llm`, `num_of_response` of them.
+
+        Raises:
+            CallRefusedError: The execution is over.
+        """
+        task = asyncio.current_task()
+        if self._closed or task is None:
+            raise CallRefusedError("the execution is over")
+        self._serving.add(task)
+        try:
+            return await self._answer(call)
+        finally:
+            self._serving.discard(task)
+
+    async def aclose(self) -> None:
+        """Ends the calls in flight and refuses further ones.
+
+        The interpreter may hand over a call that it made before it was stopped; nobody would read
+        its answer, but it would be paid.
+        """
+        self._closed = True
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _answer(self, call: LLMCall) -> list[str]:
         request = ChatRequest(
             messages=_turns(call),
             temperature=call.temperature,

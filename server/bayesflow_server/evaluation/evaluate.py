@@ -131,12 +131,12 @@ class Evaluator:
         row = self.rows[split][position]
         door = Door(self.session, row.id, self.replicate, self.seed)
         started = time.monotonic()
-        outcome = await self.sandbox.run_workflow(
-            workflow.source,
-            (row.problem,),
-            door,
-            EXECUTION_LIMITS,
-        )
+        try:
+            outcome = await self.sandbox.run_workflow(
+                workflow.source, (row.problem,), door, EXECUTION_LIMITS
+            )
+        finally:
+            await door.aclose()
         answer = _storable(answer_of(outcome.value)) if outcome.ok else None
         meter = door.meter
         return ExecutionRecord(

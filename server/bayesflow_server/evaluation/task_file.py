@@ -1,6 +1,6 @@
 """`task.toml`: a task and its run on disk, under the names of `start_bayesflow_run`'s arguments.
 
-Paths in it are relative to the file. A grammar file is honoured here only, for files and the
+Paths in it are relative to the file; a `baseline` that ends in `.py` is one, too. A grammar file is honoured here only, for files and the
 command line: no MCP argument names one. `cli.py` is the caller.
 """
 
@@ -114,6 +114,8 @@ def read_task_file(path: Path) -> TaskFile:
         updates["examples"] = str(folder / settings.examples)
     if settings.grammar is not None:
         updates["grammar"] = str(folder / settings.grammar)
+    if settings.baseline is not None and settings.baseline.strip().endswith(".py"):
+        updates["baseline"] = _read_text(folder / settings.baseline.strip(), "baseline")
     return settings.model_copy(update=updates)
 
 

@@ -1,3 +1,8 @@
+import asyncio
+
+import pytest
+
+from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import parse_llm_call
 from bayesflow_server.evaluation.door import Door
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
@@ -60,3 +65,22 @@ async def test_the_meter_counts_tokens_as_if_nothing_had_been_cached(store: Stor
         "input_tokens": 6,
         "output_tokens": 6,
     }
+
+
+async def test_once_the_execution_is_over_calls_in_flight_end_and_later_ones_are_refused(
+    store: Store,
+) -> None:
+    model = FakeModel()
+    model.hold_at(1)
+    call = parse_llm_call((["q"],), {"temperature": 0.7})
+    here = door(store, model)
+    await here.call_llm(call)
+    waiting = asyncio.create_task(here.call_llm(call))
+    await model.reached()
+    await here.aclose()
+    assert waiting.cancelled()
+    model.release()
+    with pytest.raises(CallRefusedError, match="over"):
+        await here.call_llm(call)
+    assert model.finished.total() == 1
+    assert model.started.total() == 2

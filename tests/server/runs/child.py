@@ -25,8 +25,12 @@ async def main() -> None:
         model.hold_at(calls)
         run_id = (await service.start(request())).record.run_id
         await model.reached()
+        # The last answer may still be on its way to the disk.
+        finished = model.finished.total()
+        while sum(one.calls for one in await service.usage(run_id)) < finished:
+            await asyncio.sleep(0)
         say(run_id)
-        say(str(model.finished.total()))
+        say(str(finished))
         await service.wait_until_settled(run_id)
         say("cancelled")
 

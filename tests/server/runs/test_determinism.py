@@ -1,8 +1,10 @@
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from bayesflow_server.models.chat import ChatRequest
 from fakes.houses import Footprint, footprint, open_service, settled
 from fakes.models import FakeModel
 from fakes.tasks import answer_addition, request
@@ -10,6 +12,7 @@ from fakes.tasks import answer_addition, request
 
 class Undisturbed(Protocol):
     footprint: Footprint
+    finished: Counter[ChatRequest]
 
 
 async def found_by(path: Path, model: FakeModel, seed: int = 0) -> Footprint:
@@ -39,9 +42,13 @@ async def test_a_second_run_of_the_same_request_finds_the_same_and_pays_nothing(
 
 
 async def test_another_seed_is_another_run(path: Path, undisturbed: Undisturbed) -> None:
-    other = await found_by(path, FakeModel(answer_addition), seed=1)
+    model = FakeModel(answer_addition)
+    other = await found_by(path, model, seed=1)
     assert other.draws != undisturbed.footprint.draws
     assert other.rounds != undisturbed.footprint.rounds
+    # Above temperature 0 its draws are its own; at 0 both ask the same of the model.
+    shared = model.finished.keys() & undisturbed.finished.keys()
+    assert {asked.temperature for asked in shared} == {0.0}
 
 
 async def test_the_search_is_worth_comparing(undisturbed: Undisturbed) -> None:

@@ -10,7 +10,7 @@ from bayesflow_server.evaluation.scorers import Numeric
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.evaluations import EvaluationReport, EvaluationService, EvaluationSpec
 from bayesflow_server.runs.spec import pinned_rows
-from fakes.houses import open_evaluations
+from fakes.houses import left_over, open_evaluations
 from fakes.models import SPEC, FakeModel
 from fakes.tasks import addition_task, answer_addition, workflow
 
@@ -140,4 +140,4 @@ async def test_closing_leaves_no_task(path: Path, model: FakeModel) -> None:
         await service.start(spec(), ROWS)
         await model.reached()
         await service.aclose()
-        assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+        assert await left_over(before) == set()

@@ -14,7 +14,7 @@ from bayesflow_server.errors import (
 )
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.runs.sitting import Sitting
-from fakes.houses import open_service, settled
+from fakes.houses import left_over, open_service, settled
 from fakes.models import FakeModel
 from fakes.tasks import answer_addition, request
 
@@ -122,12 +122,12 @@ async def test_a_closed_service_leaves_no_task_and_no_run_behind(
         run_id = (await service.start(request())).record.run_id
         await model.reached()
         await service.aclose()
-        assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+        assert await left_over(before) == set()
         record = await helper.record(run_id)
         assert (record.status, record.owner) == ("interrupted", None)
         late = await service.start(request())
         assert helper.status(late.record) == "interrupted"
-        assert asyncio.all_tasks() - before == set()
+        assert await left_over(before) == set()
         await service.aclose()
 
 
