@@ -146,3 +146,19 @@ def test_a_task_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "long.toml").write_bytes(b"#" * 2_000_000)
     with pytest.raises(InputError, match="larger than 1 MB"):
         read_task_file(tmp_path / "long.toml")
+
+
+def test_a_baseline_that_names_a_python_file_is_read_from_beside_the_task(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Workflow:\n    pass\n")
+    (tmp_path / "task.toml").write_text(
+        'instructions = "Answer."\nexamples = "rows.jsonl"\nbaseline = "mine.py"\n'
+    )
+    assert read_task_file(tmp_path / "task.toml").baseline == "class Workflow:\n    pass\n"
+
+
+def test_a_baseline_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text(
+        'instructions = "Answer."\nexamples = "rows.jsonl"\nbaseline = "mine.py"\n'
+    )
+    with pytest.raises(InputError, match=r"The baseline file .*mine\.py' does not exist"):
+        read_task_file(tmp_path / "task.toml")
