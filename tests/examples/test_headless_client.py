@@ -61,9 +61,9 @@ def test_it_works_with_the_real_local_model(tmp_path: Path) -> None:
     for line in lines:
         few.setdefault(str(json.loads(line).get("split")), []).append(line)
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("\n".join(line for split in few.values() for line in split[:8]) + "\n")
+    rows.write_text("\n".join(line for split in few.values() for line in split[:4]) + "\n")
     flags = ("--executor", "local:smollm2", "--preset", "quick", "--rows", rows)
-    ended = run(tmp_path, *flags, "--calls", 60, script=None)
+    ended = run(tmp_path, *flags, "--calls", 25, script=None)
     assert ended.stderr == ""
     # So few calls may or may not be enough: either way the server says how it stands.
     assert ended.returncode == (0 if "beats the baseline: " in ended.stdout else 1)

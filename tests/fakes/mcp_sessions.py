@@ -88,7 +88,9 @@ def environment(script: Path | None) -> dict[str, str]:
     """The environment of a server process: this project's code, and the scripted model if any."""
     packages = (bayesflow_server, bayesflow_sampler, bayesflow_sandbox)
     folders = [str(Path(str(package.__file__)).parents[1]) for package in packages]
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    inherited = {
+        name: os.environ[name] for name in ("PATH", "HOME", "BAYESFLOW_CACHE") if name in os.environ
+    }
     values = inherited | {"PYTHONPATH": os.pathsep.join(folders)}
     return values if script is None else values | {"BAYESFLOW_SCRIPTED_MODEL": str(script)}
 

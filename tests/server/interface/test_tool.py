@@ -1,0 +1,77 @@
+"""What the tools add to the SDK's: plain errors, schemas in few words, lenient JSON."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from mcp import Client
+from pydantic import JsonValue
+
+from bayesflow_server.interface.compact_schema import compact
+from bayesflow_server.interface.server import BayesFlowServer
+from bayesflow_server.runs.evaluations import EvaluationService
+from bayesflow_server.runs.service import RunService
+from fakes.mcp_sessions import call, refusal, task_arguments
+
+
+class BrokenBackend:
+    """A defect of ours, with something in its text that is nobody's business."""
+
+    async def runs(self) -> RunService:
+        raise RuntimeError("the key is hunter2")
+
+    async def evaluations(self) -> EvaluationService:
+        raise RuntimeError("the key is hunter2")
+
+
+async def test_a_defect_keeps_its_text_on_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async with Client(BayesFlowServer(BrokenBackend())) as client:
+        with caplog.at_level(logging.ERROR):
+            sentence = await refusal(client, "list_runs", {})
+    assert sentence.startswith("list_runs failed inside the server")
+    assert "hunter2" not in sentence
+    assert "hunter2" in caplog.text
+
+
+async def test_arguments_may_come_as_json_text(client: Client) -> None:
+    """Some hosts write objects and lists as strings."""
+    rows = [{"input": f"{number} plus 1?", "target": str(number + 1)} for number in range(20)]
+    request = task_arguments([]) | {
+        "examples": json.dumps(rows),
+        "options": json.dumps({"particles": 2, "rounds": 1}),
+        "scorer": json.dumps({"kind": "numeric", "tolerance": 0.1}),
+        "budget": json.dumps({"calls": 500}),
+    }
+    started = await call(client, "start_bayesflow_run", request)
+    resolved = started["resolved"]
+    assert isinstance(resolved, dict)
+    assert resolved["scorer"] == {"kind": "numeric", "tolerance": 0.1}
+    assert isinstance(resolved["budget"], dict)
+    assert resolved["budget"]["calls"] == 500
+
+
+async def test_a_scorer_is_guessed_and_the_guess_is_told(client: Client, rows: Path) -> None:
+    started = await call(client, "start_bayesflow_run", task_arguments(rows, scorer="auto"))
+    resolved = started["resolved"]
+    assert isinstance(resolved, dict)
+    assert isinstance(resolved["guesses"], list)
+    assert any("'numeric' was taken" in str(guess) for guess in resolved["guesses"])
+
+
+def test_a_schema_loses_only_what_says_nothing() -> None:
+    schema: dict[str, JsonValue] = {
+        "title": "Arguments",
+        "description": "First.\nStill first.\n\nSecond.",
+        "properties": {
+            "title": {"title": "Title", "type": "string", "default": None},
+            "discriminator": {"default": 0, "anyOf": [{"title": "A", "const": 1}]},
+        },
+    }
+    assert compact(schema) == {
+        "description": "First. Still first.",
+        "properties": {
+            "title": {"type": "string"},
+            "discriminator": {"default": 0, "anyOf": [{"const": 1}]},
+        },
+    }
