@@ -38,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
     if options.command in (None, "serve"):
+        from bayesflow_server.app import Application
         from bayesflow_server.interface.stdio import serve
 
-        return serve(settings)
+        return serve(Application(settings), log_level=settings.log)
     if options.command == "pull":
         from bayesflow_server.terminal.pull import pull_command
 

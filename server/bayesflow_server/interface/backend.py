@@ -4,13 +4,14 @@ Tools import this, never the composition root: the services behind it are opened
 that needs them.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.evaluations import EvaluationService
     from bayesflow_server.runs.service import RunService
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "ClosingBackend"]
 
 
 class Backend(Protocol):
@@ -23,3 +24,16 @@ class Backend(Protocol):
     async def evaluations(self) -> "EvaluationService":
         """The evaluation service, opened if need be."""
         ...
+
+
+class ClosingBackend(Backend, Protocol):
+    """A backend that leaves nothing open when its block ends."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...

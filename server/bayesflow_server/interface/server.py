@@ -11,7 +11,7 @@ from mcp.types import Tool as ListedTool
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.excerpt import excerpt
 
-__all__ = ["INSTRUCTIONS", "BayesFlowServer"]
+__all__ = ["INSTRUCTIONS", "BayesFlowServer", "LogLevel"]
 
 LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 

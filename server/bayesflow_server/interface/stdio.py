@@ -12,9 +12,8 @@ import threading
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from bayesflow_server.app import Application
-from bayesflow_server.interface.server import BayesFlowServer
-from bayesflow_server.settings import Settings
+from bayesflow_server.interface.backend import ClosingBackend
+from bayesflow_server.interface.server import BayesFlowServer, LogLevel
 
 __all__ = ["serve"]
 
@@ -22,18 +21,22 @@ _EXIT_SECONDS: Final = 5.0
 _PARENT_SECONDS: Final = 1.0
 
 
-def serve(settings: Settings) -> int:
-    """Serves until stdin ends, a signal comes or the parent dies; returns the exit code."""
-    asyncio.run(_serve(settings))
+def serve(backend: ClosingBackend, *, log_level: LogLevel) -> int:
+    """Serves until stdin ends, a signal comes or the parent dies; returns the exit code.
+
+    Args:
+        backend: The application; closed before this returns.
+        log_level: Of the log on stderr.
+    """
+    asyncio.run(_serve(backend, log_level))
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    application = Application(settings)
-    server = BayesFlowServer(application, log_level=settings.log)
+async def _serve(backend: ClosingBackend, log_level: LogLevel) -> None:
+    server = BayesFlowServer(backend, log_level=log_level)
     serving = asyncio.create_task(server.run_stdio_async())
     stopping = asyncio.create_task(_stopped())
-    async with application:
+    async with backend:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         _end_within(_EXIT_SECONDS)
         for task in (serving, stopping):

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bayesflow_server.app import Application
@@ -32,6 +33,7 @@ from bayesflow_server.terminal.result import (
 __all__ = ["Output", "list_runs", "resume", "run", "show"]
 
 _LISTED: Final = 50
+_WIDE: Final = 120
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
@@ -104,7 +106,8 @@ def list_runs(settings: Settings, *, json_output: bool) -> int:
                 listed = [_listed(record, service) for record in records]
                 sys.stdout.write(json.dumps(listed) + "\n")
             elif records:
-                Console().print(_runs_table(records, service))
+                console = Console()
+                console.print(_runs_table(records, service, wide=console.width >= _WIDE))
             else:
                 sys.stdout.write(f"There are no runs in {settings.db}.\n")
         return 0
@@ -187,20 +190,24 @@ def _listed(record: RunRecord, service: RunService) -> dict[str, object]:
     }
 
 
-def _runs_table(records: list[RunRecord], service: RunService) -> Table:
-    table = Table("run", "name", "begun", "executor", "status", "test", "reason")
+def _runs_table(records: list[RunRecord], service: RunService, *, wide: bool) -> Table:
+    table = Table()
+    for name in ("run", "begun", "status", "test"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "test" else "left")
+    for name in ("executor", "name", "reason")[: 3 if wide else 2]:
+        table.add_column(name, overflow="fold")
     for record in records:
         one = _listed(record, service)
         begun = datetime.fromtimestamp(record.created).astimezone()
         score = one["test_score"]
-        table.add_row(
+        cells = (
             record.run_id,
-            record.name or "",
-            f"{begun:%Y-%m-%d %H:%M}",
-            str(one["executor"]),
+            f"{begun:%b %d %H:%M}",
             str(one["status"]),
             "" if score is None else f"{score:.3f}",
-            str(one["reason"] or ""),
+            escape(str(one["executor"])),
+            escape(record.name or ""),
+            escape(str(one["reason"] or "")),
         )
-    table.columns[0].no_wrap = True
+        table.add_row(*cells[: len(table.columns)])
     return table
