@@ -6,6 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from bayesflow_sampler.types import RowSet, Workflow
+from bayesflow_sandbox.errors import CallRefusedError
+from bayesflow_sandbox.host import WorkflowHost
+from bayesflow_sandbox.llm_call import LLMCall, parse_llm_call
+from bayesflow_sandbox.outcome import Outcome
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import BudgetSpentError, ProviderError, ServerError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
@@ -242,8 +246,6 @@ async def test_any_answer_can_be_kept_and_read_again(make: Make, text: str) -> N
 async def test_the_answer_of_another_engine_may_hold_lone_surrogates(
     make: Make, store: Store, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bayesflow_sandbox.outcome import Outcome
-
     async def answer(*_: object) -> Outcome:
         return Outcome(value="1 \ud800")
 
@@ -287,3 +289,24 @@ async def test_one_row_has_a_summary_of_variance_0(make: Make, store: Store) -> 
 async def test_sizes_are_those_of_the_rows(make: Make) -> None:
     evaluator = make(FakeModel())
     assert [evaluator.size(split) for split in ("validation", "selection", "test")] == [6, 0, 3]
+
+
+async def test_a_call_that_comes_after_the_execution_is_not_made(
+    make: Make, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[asyncio.Task[list[str]]] = []
+
+    async def hasty(_source: str, _arguments: object, host: WorkflowHost, *_: object) -> Outcome:
+        call = parse_llm_call((["q"],), {})
+        late.append(asyncio.create_task(_made(host, call)))
+        return Outcome(value="1")
+
+    async def _made(host: WorkflowHost, call: LLMCall) -> list[str]:
+        return await host.call_llm(call)
+
+    monkeypatch.setattr(sandbox, "run_workflow", hasty)
+    model = FakeModel()
+    await make(model).score(ECHO, VALIDATION)
+    ends = await asyncio.gather(*late, return_exceptions=True)
+    assert {type(end) for end in ends} == {CallRefusedError}
+    assert model.started.total() == 0

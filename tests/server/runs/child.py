@@ -27,8 +27,9 @@ async def main() -> None:
         await model.reached()
         # The last answer may still be on its way to the disk.
         finished = model.finished.total()
-        while sum(one.calls for one in await service.usage(run_id)) < finished:
-            await asyncio.sleep(0)
+        kept = 0
+        while kept < finished:
+            kept = sum(one.calls for one in await service.usage(run_id))
         say(run_id)
         say(str(finished))
         await service.wait_until_settled(run_id)

@@ -1,18 +1,15 @@
-from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from bayesflow_server.models.chat import ChatRequest
 from fakes.houses import Footprint, footprint, open_service, settled
 from fakes.models import FakeModel
-from fakes.tasks import answer_addition, request
+from fakes.tasks import GRAMMAR, answer_addition, request
 
 
 class Undisturbed(Protocol):
     footprint: Footprint
-    finished: Counter[ChatRequest]
 
 
 async def found_by(path: Path, model: FakeModel, seed: int = 0) -> Footprint:
@@ -42,13 +39,21 @@ async def test_a_second_run_of_the_same_request_finds_the_same_and_pays_nothing(
 
 
 async def test_another_seed_is_another_run(path: Path, undisturbed: Undisturbed) -> None:
-    model = FakeModel(answer_addition)
-    other = await found_by(path, model, seed=1)
+    other = await found_by(path, FakeModel(answer_addition), seed=1)
     assert other.draws != undisturbed.footprint.draws
     assert other.rounds != undisturbed.footprint.rounds
-    # Above temperature 0 its draws are its own; at 0 both ask the same of the model.
-    shared = model.finished.keys() & undisturbed.finished.keys()
-    assert {asked.temperature for asked in shared} == {0.0}
+
+
+async def test_seeds_share_answers_at_temperature_0_and_none_above(path: Path) -> None:
+    grammar = GRAMMAR.replace("temperature=0.0", "temperature=0.8")
+    models = [FakeModel(answer_addition) for _ in range(2)]
+    for seed, model in enumerate(models):
+        async with open_service(path, model) as service:
+            run_id = (await service.start(request(seed, grammar=grammar))).record.run_id
+            assert (await settled(service, run_id)).status == "finished"
+    first, second = ({asked.messages for asked in model.finished} for model in models)
+    assert len(first & second) > 10
+    assert models[0].finished.keys() & models[1].finished.keys() == set()
 
 
 async def test_the_search_is_worth_comparing(undisturbed: Undisturbed) -> None:

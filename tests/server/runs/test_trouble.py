@@ -9,6 +9,7 @@ from bayesflow_server.errors import (
     InputError,
     ModelUnavailableError,
     NotFoundError,
+    ProviderError,
     ServerError,
     StoreError,
 )
@@ -139,3 +140,19 @@ async def test_an_error_that_no_waiting_cures_fails_the_run(
     run_id = (await service.start(request())).record.run_id
     record = await settled(service, run_id)
     assert (record.status, record.reason) == ("failed", "wrong")
+
+
+async def test_a_run_that_another_process_took_over_is_left_alone(
+    service: RunService, model: FakeModel
+) -> None:
+    model.hold_at(3)
+    record = (await service.start(request())).record
+    await model.reached()
+    taken = await service.workplace.store.claim_run(
+        record.run_id, "another", from_owner=record.owner, statuses=["running"]
+    )
+    assert taken
+    model.fault = lambda _: ProviderError("the network is gone", transient=False)
+    model.release()
+    record = await settled(service, record.run_id)
+    assert (record.status, record.reason, record.owner) == ("running", None, "another")
