@@ -13,7 +13,7 @@ from mcp import Client
 from mcp.types import Tool
 
 from bayesflow_server.app import Application
-from bayesflow_server.interface.server import build_server
+from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.settings import read_settings
 
 PAGE = Path(__file__).with_name("tools.md")
@@ -27,7 +27,7 @@ as one sentence that says what to do.
 
 async def list_tools() -> list[Tool]:
     """The tools as a client sees them."""
-    async with Client(build_server(Application(read_settings()))) as client:
+    async with Client(BayesFlowServer(Application(read_settings()))) as client:
         return (await client.list_tools()).tools
 
 

@@ -4,9 +4,8 @@
     python examples/headless_client.py --executor anthropic:claude-haiku-5-5 --calls 2000
     python examples/headless_client.py --rows my_questions.jsonl
 
-The task is `arithmetic/task.toml` beside this file, or one named by --task. No tool argument names
-a grammar, so over MCP the server writes workflows from its built-in general grammar; the task's own
-grammar.toml is used by `bayesflow-mcp run`.
+The task is `arithmetic/task.toml` beside this file, or one named by --task. The files that it names
+are sent as text (grammar, baseline) or as an absolute path (rows).
 """
 
 import argparse
@@ -65,8 +64,13 @@ def request(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of start_bayesflow_run: the task file's, changed by flags; paths absolute."""
     task = tomllib.loads(options.task.read_text(encoding="utf-8"))
     arguments = {name: task[name] for name in SHARED if name in task}
-    rows = options.rows or options.task.parent / task["examples"]
+    folder = options.task.parent
+    rows = options.rows or folder / task["examples"]
     arguments["examples"] = str(rows.resolve())
+    if "grammar" in task:
+        arguments["grammar"] = (folder / task["grammar"]).read_text(encoding="utf-8")
+    if task.get("baseline", "").endswith(".py"):
+        arguments["baseline"] = (folder / task["baseline"]).read_text(encoding="utf-8")
     if options.executor:
         arguments["executor"] = options.executor
     if options.preset:

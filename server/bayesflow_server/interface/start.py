@@ -101,6 +101,14 @@ class StartTool:
                 "instructions zero-shot.",
             ),
         ] = None,
+        grammar: Annotated[
+            str | None,
+            Field(
+                max_length=_LONGEST_TEXT,
+                description="A step grammar's TOML text: which steps a workflow may have; null is "
+                "the built-in one for any task.",
+            ),
+        ] = None,
         answer_format: Annotated[
             str | None,
             Field(max_length=_LONGEST_TEXT, description="How an answer must look, in words."),
@@ -164,6 +172,7 @@ class StartTool:
                 seed=seed,
                 name=name,
                 idempotency_key=idempotency_key,
+                grammar=grammar,
             )
         )
         return _started(started, service, task)

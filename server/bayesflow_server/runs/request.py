@@ -44,7 +44,7 @@ class RunRequest:
         seed: Seed of every random draw.
         name: What people call the run.
         idempotency_key: The same key and request give the same run.
-        grammar: A grammar's TOML text (files and command line only).
+        grammar: A grammar's TOML text; None is the built-in one.
     """
 
     task: Task
