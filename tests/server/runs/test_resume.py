@@ -11,6 +11,8 @@ from typing import Protocol
 
 import pytest
 
+from bayesflow_sampler.grammar import GrammarPrior
+from bayesflow_sampler.types import DrawKey, Workflow
 from bayesflow_server.errors import ProviderError
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.models.chat import ChatRequest
@@ -108,6 +110,31 @@ async def test_an_outage_pauses_a_run_with_its_reason_and_is_never_a_score(
         await settled(service, run_id)
         assert await footprint(service, run_id) == undisturbed.footprint
     assert model.finished == undisturbed.finished
+
+
+async def test_a_resumed_run_draws_no_step_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FakeModel(answer_addition)
+    async with open_service(path, model) as service:
+        model.hold_at(70)
+        run_id = (await service.start(request())).record.run_id
+        await model.reached()
+        await service.cancel(run_id)
+        before = (await service.workplace.store.draws(run_id)).keys()
+        assert len(before) >= 4
+        drawn: list[str] = []
+        extend = GrammarPrior.extend
+
+        async def spy(prior: GrammarPrior, prefix: Workflow, key: DrawKey) -> Workflow:
+            drawn.append(key.text)
+            return await extend(prior, prefix, key)
+
+        monkeypatch.setattr(GrammarPrior, "extend", spy)
+        model.release()
+        await service.resume(run_id)
+        assert (await settled(service, run_id)).status == "finished"
+    assert not before & set(drawn)
 
 
 async def start_child(path: Path, calls: int) -> Process:
