@@ -1,6 +1,7 @@
 """Writes rows.jsonl: arithmetic word problems from templates, split by template.
 
-Each template belongs to one split, so no wording of a test row was ever scored in the search. The
+One row a template: no wording of a test row was ever scored in the search, and no two rows of a
+split are the same question in other numbers, so an interval over n rows is one over n problems. The
 numbers and names are drawn from a fixed seed: running this again writes the same file.
 
     python examples/arithmetic/make_rows.py
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 NAMES: Final = ("Alma", "Boris", "Chloe", "Dario", "Edith", "Felix", "Greta", "Henry", "Irene")
-ROWS_PER_TEMPLATE: Final = 2
 SEED: Final = 20261122
 
 Numbers = tuple[int, int, int]
@@ -241,6 +241,64 @@ TEMPLATES: Final[dict[str, list[Template]]] = {
             "Of {a} plums {b} were bad. The rest went equally to {c} cooks. How many did each get?",
             lambda a, b, c: (a - b) / c,
         ),
+        plus("{n} swam {a} laps in the morning and {b} laps at night. How many laps did {n} swim?"),
+        plus("A hen house has {a} brown hens and {b} white hens. How many hens live there?"),
+        plus("{n} wrote {a} emails yesterday and {b} today. How many emails did {n} write?"),
+        plus("A library bought {a} novels and {b} atlases. How many books did it buy?"),
+        plus("The tower is {a} metres high and gets a mast of {b} metres. How high is it then?"),
+        plus("{n} owes {a} dollars to Ann and {b} dollars to Ben. How much does {n} owe?"),
+        plus("A florist sold {a} roses and {b} lilies. How many flowers were sold?"),
+        plus("{a} people wait in line and {b} join them. How many people wait now?"),
+        minus("{n} blew up {a} balloons and {b} of them burst. How many balloons are left?"),
+        minus("A tank held {a} litres of oil and {b} litres leaked out. How much oil is left?"),
+        minus("{a} birds sat on a roof and {b} flew away. How many birds stayed?"),
+        minus("A coat cost {a} dollars and became {b} dollars cheaper. What does it cost now?"),
+        minus("A parcel with its box weighs {a} kilos. The box weighs {b} kilos. What is inside?"),
+        minus("{n} invited {a} guests, but {b} could not come. How many guests came?"),
+        minus("The queue had {a} cars. {b} of them drove on. How many cars are in the queue?"),
+        minus("A rope of {a} feet was shortened by {b} feet. How long is it now?"),
+        minus_turned("A film lasts {b} minutes. {n} has watched {a}. How many minutes are left?"),
+        minus_turned("{n} has {a} dollars. A bike costs {b} dollars. How much is {n} short?"),
+        times("A hotel has {a} rooms on each of its {b} floors. How many rooms does it have?"),
+        times("{n} drinks {a} cups of tea a day. How many cups does {n} drink in {b} days?"),
+        times("A ferry carries {a} cars per trip. How many cars does it carry in {b} trips?"),
+        times("A necklace needs {a} pearls. How many pearls do {b} necklaces need?"),
+        times("{n} types {a} pages an hour. How many pages does {n} type in {b} hours?"),
+        times("A brush costs {a} euros. What is the price of {b} brushes?"),
+        times("Every spider has {a} spots. How many spots do {b} spiders have?"),
+        times("{n} sells {b} jars of honey for {a} dollars each. How much does {n} take in?"),
+        over("{a} books are placed evenly on {b} shelves. How many books stand on each shelf?"),
+        over("{n} ties {a} roses into bunches of {b}. How many bunches does {n} get?"),
+        over("A bill of {a} dollars is shared equally by {b} people. What does each person pay?"),
+        over("{a} children sit at {b} tables, as many at each. How many sit at one table?"),
+        over("A hiker walks {a} kilometres in {b} days, the same each day. How far is that a day?"),
+        over("A cook divides {a} grams of rice into {b} equal portions. How big is one portion?"),
+        over("{n} needs {b} eggs for one cake. How many cakes can {n} bake with {a} eggs?"),
+        over_turned("{a} equal bricks weigh {b} kilos together. What does one brick weigh?"),
+        groups(
+            "{n} fills {a} vases with {b} tulips each and has {c} tulips over. How many is that?",
+            lambda a, b, c: a * b + c,
+        ),
+        groups(
+            "A van brings {a} crates with {b} bottles each. {c} bottles break. How many are whole?",
+            lambda a, b, c: a * b - c,
+        ),
+        chain(
+            "{n} had {a} euros, earned {b} and spent {c}. How many euros does {n} have now?",
+            lambda a, b, c: a + b - c,
+        ),
+        chain(
+            "A train has {a} travellers. {b} get off and {c} get on. How many are on the train?",
+            lambda a, b, c: a - b + c,
+        ),
+        chain(
+            "A team scored {a}, {b} and {c} points in three rounds. How many points is that?",
+            lambda a, b, c: a + b + c,
+        ),
+        chain(
+            "{n} brings {a} muffins. {b} are eaten by friends and {c} by pupils. What is left?",
+            lambda a, b, c: a - b - c,
+        ),
     ],
 }
 
@@ -250,16 +308,9 @@ def rows() -> Iterator[dict[str, object]]:
     draw = random.Random(SEED)
     for split, templates in TEMPLATES.items():
         for number, template in enumerate(templates, start=1):
-            for copy in range(1, ROWS_PER_TEMPLATE + 1):
-                problem, target = fill(template, draw)
-                name = f"{split}-{number:02d}"
-                yield {
-                    "id": f"{name}-{copy}",
-                    "split": split,
-                    "input": problem,
-                    "target": str(target),
-                    "meta": {"template": name},
-                }
+            problem, target = fill(template, draw)
+            name = f"{split}-{number:02d}"
+            yield {"id": name, "split": split, "input": problem, "target": str(target)}
 
 
 def fill(template: Template, draw: random.Random) -> tuple[str, int]:

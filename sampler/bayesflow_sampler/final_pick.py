@@ -3,23 +3,25 @@
 The largest of many validation means is biased upward by points, so the search's maximum is never
 the answer as it stands: the best few by *shrunk* score are completed to the whole validation split,
 the best of those are scored on rows the search never saw (the selection split), and the winner is
-the best by the mean over both. It is then measured once on the test split, elsewhere.
+the best by the mean over both. It is then measured once on the test split, elsewhere. Rows are not
+spent on a workflow whose 90 % interval lies wholly below that of the best.
 """
 
 import asyncio
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.archive import Archive
 from bayesflow_sampler.ports import Reward
-from bayesflow_sampler.shrinkage import reward_variance, shrink
+from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
 
 __all__ = ["Finalist", "choose", "shrunk_rewards"]
 
 COMPLETED: Final = 10
 RESCORED: Final = 5
+_Z: Final = statistics.NormalDist().inv_cdf(0.95)
 
 
 class Finalist(NamedTuple):
@@ -66,13 +68,13 @@ async def choose(archive: Archive, reward: Reward) -> list[Finalist]:
         reward: Scores the missing rows.
     """
     validation = RowSet("validation", tuple(range(reward.size("validation"))))
-    best = _best(shrunk_rewards(archive), COMPLETED)
+    best = _contenders(archive, archive.entries, COMPLETED)
     full = await _score(reward, [archive.entries[name].workflow for name in best], validation)
     for evaluation in full:
         archive.add_evaluation(evaluation)
     shrunk = shrunk_rewards(archive)
     completed = {evaluation.workflow_id: evaluation for evaluation in full}
-    names = _best({name: shrunk[name] for name in completed}, RESCORED)
+    names = _contenders(archive, completed, RESCORED)
     workflows = [archive.entries[name].workflow for name in names]
     selection: Sequence[Evaluation | None] = [None] * len(names)
     if rows := reward.size("selection"):
@@ -84,8 +86,17 @@ async def choose(archive: Archive, reward: Reward) -> list[Finalist]:
     return sorted(finalists, key=lambda finalist: -finalist.pooled)
 
 
-def _best(scores: dict[str, float], count: int) -> list[str]:
-    return sorted(scores, key=lambda name: (-scores[name], name))[:count]
+def _contenders(archive: Archive, names: Collection[str], count: int) -> list[str]:
+    """The `count` best by shrunk score, best first, without those that are clearly worse."""
+    shrunk = shrunk_rewards(archive)
+    ranked = sorted(names, key=lambda name: (-shrunk[name], name))[:count]
+    variance = reward_variance([entry.evaluation for entry in archive.entries.values()])
+    reach = {
+        name: _Z * posterior_spread(archive.entries[name].evaluation.noise(), variance)
+        for name in ranked
+    }
+    floor = shrunk[ranked[0]] - reach[ranked[0]]
+    return [name for name in ranked if shrunk[name] + reach[name] >= floor]
 
 
 async def _score(reward: Reward, workflows: Sequence[Workflow], rows: RowSet) -> list[Evaluation]:

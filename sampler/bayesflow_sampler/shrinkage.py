@@ -5,11 +5,12 @@ workflows, the posterior mean is λ·R̂ + (1−λ)·centre with λ = s²/(s² +
 select, and where a round says nothing (λ → 0) earlier selection stands.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-__all__ = ["Measured", "reward_variance", "shrink"]
+__all__ = ["Measured", "posterior_spread", "reward_variance", "shrink"]
 
 _LEAST_VARIANCE: Final = 1e-4
 
@@ -40,3 +41,8 @@ def shrink(mean: float, noise: float, centre: float, variance: float) -> float:
     """λ·mean + (1−λ)·centre with λ = variance / (variance + noise)."""
     weight = variance / (variance + noise)
     return weight * mean + (1 - weight) * centre
+
+
+def posterior_spread(noise: float, variance: float) -> float:
+    """Standard deviation of a true reward around its shrunk score: (1/variance + 1/noise)^-1/2."""
+    return math.sqrt(variance * noise / (variance + noise))

@@ -43,7 +43,8 @@ def archive_of(rewards: Mapping[str, float], rows: int = 4, failed: str = "") ->
     return archive
 
 
-RISING = {word: place / 20 for place, word in enumerate(WORDS)}
+# So near to each other that ten rows tell none of them apart for certain.
+RISING = {word: place / 200 for place, word in enumerate(WORDS)}
 
 
 async def test_decision_16_the_ten_best_are_completed_and_the_five_best_rescored() -> None:
@@ -64,9 +65,19 @@ async def test_decision_16_the_ten_best_are_completed_and_the_five_best_rescored
         assert archive.full_reward(WORKFLOWS[word].workflow_id) is not None
 
 
+async def test_no_row_is_spent_on_a_workflow_that_is_clearly_worse_than_the_best() -> None:
+    rewards = {"au": 0.9, "av": 0.85, "aw": 0.1, "bu": 0.0}
+    reward = TableReward(ids(rewards), rows=10, selection_rows=6)
+    finalists = await choose(archive_of(rewards), reward)
+
+    asked = {name for name, _ in reward.asked}
+    assert asked == {WORKFLOWS["au"].workflow_id, WORKFLOWS["av"].workflow_id}
+    assert [finalist.workflow for finalist in finalists] == [WORKFLOWS["au"], WORKFLOWS["av"]]
+
+
 async def test_decision_16_the_winner_is_the_best_by_all_rows_and_not_by_validation() -> None:
     """ "fw" was lucky on validation; on the selection rows "fu" is better."""
-    reward = SplitReward(ids(RISING), ids({**RISING, "fw": 0.1, "fu": 1.0}))
+    reward = SplitReward(ids(RISING), ids({**RISING, "fw": 0.0, "fu": 1.0}))
     finalists = await choose(archive_of(RISING), reward)
 
     assert finalists[0].workflow == WORKFLOWS["fu"]
@@ -111,9 +122,9 @@ async def test_equal_workflows_are_ranked_in_a_fixed_order() -> None:
 
 
 async def test_a_workflow_that_does_not_run_keeps_the_score_zero() -> None:
-    archive = archive_of({"au": 0.0, "av": 0.2}, failed="au")
+    archive = archive_of({"au": 0.0, "av": 0.02}, failed="au")
     reward = TableReward(
-        ids({"au": 0.0, "av": 0.2}),
+        ids({"au": 0.0, "av": 0.02}),
         rows=10,
         failures={WORKFLOWS["au"].workflow_id: "NameError"},
     )

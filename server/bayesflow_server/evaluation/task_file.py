@@ -1,7 +1,7 @@
 """`task.toml`: a task and its run on disk, under the names of `start_bayesflow_run`'s arguments.
 
-Paths in it are relative to the file; a `baseline` that ends in `.py` is one, too. Over MCP a grammar
-and a baseline are text, never the name of a file. `terminal.request` is the caller.
+Paths in it are relative to the file; a `baseline` that ends in `.py` is one, too. Over MCP a
+grammar and a baseline are text, never the name of a file. `terminal.request` is the caller.
 """
 
 import tomllib

@@ -7,12 +7,11 @@ later, without a model call. The posterior covers clean prior draws of fully sco
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from statistics import NormalDist, fmean
 from typing import Final, Literal, NamedTuple, cast
 
 from bayesflow_sampler.archive import Draw, Posterior, weigh
-from bayesflow_sampler.shrinkage import reward_variance, shrink
+from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
 from bayesflow_server.store.records import PoolRow, RoundRecord, SummaryRecord
 
 __all__ = ["PoolItem", "PoolView", "Sort", "view_pool"]
@@ -140,8 +139,7 @@ def _items(pool: Sequence[PoolRow], posterior: Posterior | None) -> list[PoolIte
             continue
         one = _Measured(row.validation)
         shrunk = shrink(one.mean, one.noise(), centre, variance)
-        # Posterior spread of a normal mean: 1 / (1/s² + n/v).
-        spread = sqrt(variance * one.noise() / (variance + one.noise()))
+        spread = posterior_spread(one.noise(), variance)
         low, high = max(0.0, shrunk - _Z * spread), min(1.0, shrunk + _Z * spread)
         items.append(PoolItem(row, share, shrunk, low, high))
     return items
