@@ -115,7 +115,7 @@ def print_start(started: Result) -> None:
     """What the server understood, and what it may take."""
     estimate = started["estimate"]
     print(f"{started['run_id']}: rows {started['resolved']['splits']}")
-    print(f"at most {estimate['calls']} calls, {estimate['minutes']:.0f} minutes")
+    print(f"about {estimate['calls']} calls, {estimate['minutes']:.0f} minutes")
     for sentence in (*started["resolved"]["guesses"], *started["warnings"]):
         print(f"note: {sentence}")
 

@@ -190,9 +190,9 @@ class Archive:
         """Merges further validation scores of a workflow that is already here."""
         entry = self.entries[evaluation.workflow_id]
         scores = entry.scores | dict(zip(evaluation.rows.positions, evaluation.scores, strict=True))
-        self.entries[evaluation.workflow_id] = replace(
-            entry, scores=scores, failure=entry.failure or evaluation.failure
-        )
+        # A workflow fails only as long as every row it met says so.
+        failure = evaluation.failure if not entry.scores or entry.failure else None
+        self.entries[evaluation.workflow_id] = replace(entry, scores=scores, failure=failure)
 
     def full_reward(self, workflow_id: str) -> float | None:
         """R(s), or None while not every validation row is scored (a failed workflow has 0)."""

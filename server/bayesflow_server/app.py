@@ -79,10 +79,13 @@ class Application:
         async with AsyncExitStack() as stack:
             store = await Store.open(self.settings.db)
             stack.push_async_callback(store.aclose)
-            models = ModelRegistry()
+            waiting: set[str] = set()
+            models = ModelRegistry(
+                on_wait=lambda spec, waits: (waiting.add if waits else waiting.discard)(spec)
+            )
             stack.push_async_callback(models.aclose)
             sandbox = await stack.enter_async_context(Sandbox(workers=_WORKERS))
-            workplace = Workplace(store, models, Gateway(store), sandbox)
+            workplace = Workplace(store, models, Gateway(store), sandbox, waiting)
             evaluations = EvaluationService(workplace)
             stack.push_async_callback(evaluations.aclose)
             runs = RunService(workplace)

@@ -1,6 +1,6 @@
 """The tool that scores any workflow on any rows."""
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field, WithJsonSchema
@@ -236,7 +236,7 @@ def _report(report: "EvaluationReport") -> Report:
         score=Score(**report.score.model_dump()),
         compare_with=Score(**other.model_dump()) if other else None,
         gain=GainState(**gain.model_dump()) if gain else None,
-        beats=cast("Verdict | None", report.beats),
+        beats=report.beats,
         top_errors=[excerpt(error, ERROR) for error in report.top_errors],
         rows=first_that_fit(map(_row, worst)),
         calls=report.calls,

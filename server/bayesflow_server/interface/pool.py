@@ -118,6 +118,7 @@ class PoolTool:
             pool.rows,
             pool.rounds,
             validation_rows=pool.validation_rows,
+            pool_rounds=pool.pool_rounds,
             beta=beta,
             sort=sort,
             round_number=round,

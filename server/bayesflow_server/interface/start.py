@@ -1,5 +1,6 @@
 """The tool that starts a run."""
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -42,7 +43,7 @@ class Resolved(BaseModel):
 
 
 class EstimateState(BaseModel):
-    """The most the run may take, if no question were asked twice."""
+    """About what the run may take, at one call for each time a workflow meets a row."""
 
     calls: int
     tokens: int
@@ -149,7 +150,9 @@ class StartTool:
         """
         from bayesflow_server.runs.request import RunRequest
 
-        task = load_task(
+        # In a thread: a large file takes a second, and other calls must not wait for it.
+        task = await asyncio.to_thread(
+            load_task,
             instructions=instructions,
             examples=examples,
             scorer=scorer,

@@ -24,6 +24,8 @@ __all__ = ["OPENAI", "OpenAIModel"]
 
 OPENAI = Provider(title="OpenAI", key_variable="OPENAI_API_KEY")
 
+# As the budget reckons: an answer without a limit of its own ends here.
+_DEFAULT_MAX_TOKENS = 4096
 _OPTIONAL = frozenset({"temperature", "stop"})
 _MOST_STOPS = 4  # the API takes no more; the others are cut from the text here
 _STOP_REASONS: Mapping[str, StopReason] = {"length": "length", "content_filter": "refusal"}
@@ -158,7 +160,7 @@ class OpenAIModel:
         return await client.chat.completions.create(
             model=self._model,
             messages=[_turn(turn) for turn in request.messages],
-            max_completion_tokens=omit if request.max_tokens is None else request.max_tokens,
+            max_completion_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
             temperature=omit if temperature is None else temperature,
             stop=self._stops_sent(request) or omit,
         )

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Final, NamedTuple, cast
 
+from bayesflow_sandbox.errors import SandboxUnavailableError
 from bayesflow_server.errors import (
     BudgetSpentError,
     ModelUnavailableError,
@@ -38,6 +39,8 @@ def ending_of(error: BaseException) -> Ending:
     errors = _leaves(error)
     for bug in errors:
         if not isinstance(bug, ServerError):
+            if isinstance(bug, SandboxUnavailableError):
+                return Ending("paused", f"{bug} Resume the run once that is mended.")
             return Ending("failed", f"Internal error: {type(bug).__name__}: {bug}", bug)
     first = errors[0]
     return Ending("paused" if isinstance(first, _PAUSING) else "failed", str(first))

@@ -20,7 +20,7 @@ from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import RowSet, Workflow
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
-from bayesflow_server.evaluation.intervals import score_interval
+from bayesflow_server.evaluation.intervals import Verdict, score_interval
 from bayesflow_server.evaluation.report import GainReport, TestScore, compare, score_report
 from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
@@ -98,7 +98,7 @@ class EvaluationReport(BaseModel):
     score: TestScore
     compare_with: TestScore | None
     gain: GainReport | None
-    beats: str | None
+    beats: Verdict | None
     top_errors: tuple[str, ...]
     rows: tuple[RowResult, ...]
     calls: int

@@ -76,6 +76,7 @@ def view_pool(
     rounds: Sequence[RoundRecord],
     *,
     validation_rows: int,
+    pool_rounds: bool = True,
     beta: float | None = None,
     sort: Sort = "posterior",
     round_number: int | None = None,
@@ -86,6 +87,7 @@ def view_pool(
         pool: The run's workflows.
         rounds: Its finished rounds.
         validation_rows: Rows of the validation split; a reward is full with that many.
+        pool_rounds: Whether every fully scored round counts for the posterior, or the last alone.
         beta: Inverse temperature above 0; None is the one the run used last.
         sort: What the best comes first by.
         round_number: Only workflows first seen in this round.
@@ -93,7 +95,7 @@ def view_pool(
     stats = [json.loads(record.stats) for record in rounds]
     if beta is None:
         beta = float(stats[-1]["inverse_temperature"]) if stats else 1.0
-    posterior = _posterior(pool, stats, validation_rows, beta)
+    posterior = _posterior(pool, stats, validation_rows, beta, pool_rounds=pool_rounds)
     items = _items(pool, posterior)
     shown = [item for item in items if round_number in (None, item.row.entry.round)]
     return PoolView(
@@ -105,7 +107,12 @@ def view_pool(
 
 
 def _posterior(
-    pool: Sequence[PoolRow], stats: Sequence[dict[str, object]], rows: int, beta: float
+    pool: Sequence[PoolRow],
+    stats: Sequence[dict[str, object]],
+    rows: int,
+    beta: float,
+    *,
+    pool_rounds: bool,
 ) -> Posterior | None:
     rewards: dict[str, float | None] = {}
     for row in pool:
@@ -120,7 +127,7 @@ def _posterior(
     extinct = [
         int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _pairs(stat)
     ]
-    return weigh(draws, rewards, beta, extinct=extinct)
+    return weigh(draws, rewards, beta, pool_rounds=pool_rounds, extinct=extinct)
 
 
 def _pairs(stat: dict[str, object]) -> list[tuple[str, float]]:

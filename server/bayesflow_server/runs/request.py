@@ -61,7 +61,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The most a run may take, were no answer cached and no workflow met twice."""
+    """What a run may take at one call an execution, were no answer cached."""
 
     executions: int
     calls: int

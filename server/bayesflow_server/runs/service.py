@@ -68,11 +68,19 @@ class StartedRun:
 
 
 class StoredPool(NamedTuple):
-    """A run's pool, its finished rounds, and the size of its validation split."""
+    """A run's pool, its finished rounds, and what its posterior is made by.
+
+    Attributes:
+        rows: The pool.
+        rounds: The finished rounds.
+        validation_rows: Rows of the validation split.
+        pool_rounds: Whether all rounds estimate the same law: not with the paper's weighting.
+    """
 
     rows: list[PoolRow]
     rounds: list[RoundRecord]
     validation_rows: int
+    pool_rounds: bool
 
 
 class RunService:
@@ -276,11 +284,13 @@ class RunService:
 
     async def pool(self, run_id: str) -> StoredPool:
         """All that the pool's view is computed from."""
+        spec = RunSpec.model_validate_json((await self.record(run_id)).request)
         rows = await self._store.rows(run_id)
         return StoredPool(
             rows=await self._store.pool(run_id),
             rounds=await self._store.rounds(run_id),
             validation_rows=sum(row.split == "validation" for row in rows),
+            pool_rounds=spec.options.weighting == "exact",
         )
 
     def _is_alive(self, record: RunRecord) -> bool:

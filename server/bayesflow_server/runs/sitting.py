@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bayesflow_sampler.archive import Archive
 from bayesflow_sampler.final_pick import Finalist, choose, shrunk_rewards
@@ -39,12 +39,21 @@ _WRITE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Workplace:
-    """What every sitting of this process shares."""
+    """What every sitting of this process shares.
+
+    Attributes:
+        store: Where everything is kept.
+        models: Every model that may be called.
+        gateway: The way to them.
+        sandbox: Where workflows run.
+        waiting: Specs of local models that another process holds at this moment.
+    """
 
     store: Store
     models: ModelRegistry
     gateway: Gateway
     sandbox: Sandbox
+    waiting: set[str] = field(default_factory=set[str])
 
 
 @dataclass
@@ -127,7 +136,8 @@ class Sitting:
         spec = self.spec
         prior, refiner = build_operators(spec, rows["demonstration"] or rows["validation"])
         search = Search(prior, evaluator, refiner, self._recorder, spec.options, spec.seed)
-        archive = Archive(evaluator.size("validation"), pool_rounds=prior.coherent)
+        pooled = prior.coherent and spec.options.weighting == "exact"
+        archive = Archive(evaluator.size("validation"), pool_rounds=pooled)
         self._begin_round(1)
         async for generation in search.generations():
             archive.add(generation)
@@ -225,7 +235,7 @@ class Sitting:
         written = ""
         while True:
             started = time.monotonic()
-            phase = self.progress.phase.model_dump_json()
+            phase = self._phase()
             if phase != written:
                 with suppress(StoreError):  # only news: the run itself meets a lasting fault
                     await self.write_phase()
@@ -236,9 +246,17 @@ class Sitting:
         """Puts the present phase and running time on disk."""
         await self.workplace.store.update_run(
             self.run_id,
-            phase=self.progress.phase.model_dump_json(),
+            phase=self._phase(),
             active_seconds=self.budget.seconds,
         )
+
+    def _phase(self) -> str:
+        """The present phase as JSON, with the reason if everything waits."""
+        phase = self.progress.phase
+        if self.spec.executor in self.workplace.waiting:
+            waits = f"waiting: another process uses {self.spec.executor}; then {phase.doing}"
+            phase = phase.model_copy(update={"doing": waits})
+        return phase.model_dump_json()
 
 
 def _runner_up(finalist: Finalist) -> RunnerUp:

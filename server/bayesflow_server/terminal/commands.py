@@ -60,8 +60,9 @@ def run(settings: Settings, arguments: RunArguments, output: Output) -> int:
         console.print(
             f"{started.record.run_id}: {request.name or request.executor}, "
             f"{len(splits.validation)} validation, {len(splits.selection)} selection and "
-            f"{len(splits.test)} test rows, executor {request.executor}; at most "
-            f"{estimate.calls} calls and {estimate.minutes:.0f} minutes if no question repeats.",
+            f"{len(splits.test)} test rows, executor {request.executor}; about "
+            f"{estimate.calls} calls and {estimate.minutes:.0f} minutes at one call a row, less "
+            "what repeats.",
             highlight=False,
         )
         for warning in started.warnings:

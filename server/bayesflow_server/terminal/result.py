@@ -64,7 +64,11 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
     stored = await service.pool(run_id)
     report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
     view = view_pool(
-        stored.rows, stored.rounds, validation_rows=stored.validation_rows, sort="validation"
+        stored.rows,
+        stored.rounds,
+        validation_rows=stored.validation_rows,
+        pool_rounds=stored.pool_rounds,
+        sort="validation",
     )
     source = None
     if report is not None:
