@@ -15,6 +15,7 @@ class CommonParamsModel:
 
 class CpuParams:
     n_threads: int
+    poll: int
 
 class CommonParams:
     model: CommonParamsModel

@@ -33,6 +33,7 @@ __all__ = ["LocalModel"]
 
 # Raise this when something that shapes the answers changes here or in local_worker.py.
 _REVISION = 1
+_MOST_THREADS = 8
 _DEFAULT_MAX_TOKENS = 512
 _DEFAULT_TEMPERATURE = 0.8  # llama.cpp's own
 _LOCK_POLL_SECONDS = 0.2
@@ -80,8 +81,14 @@ class LocalModel:
         self._on_wait = on_wait
         self._call_seconds = call_seconds
         self._idle_seconds = idle_seconds
-        threads = max(1, (os.cpu_count() or 2) - 1)
-        self._settings = WorkerSettings(n_ctx=n_ctx, n_batch=32, threads=threads, cache_mib=256)
+        cores = os.cpu_count() or 1
+        self._settings = WorkerSettings(
+            n_ctx=n_ctx,
+            n_batch=32,
+            threads=max(1, min(cores - 1, _MOST_THREADS)),
+            prompt_threads=min(cores, _MOST_THREADS),
+            cache_mib=256,
+        )
         # Invariant: a process runs only while the lock is held; both change only under _turn.
         self._turn = asyncio.Lock()
         self._lock = FileLock(lock_path(cache), thread_local=False)
@@ -100,7 +107,8 @@ class LocalModel:
                 f"Cannot read the weights of {self.spec} at {self._gguf}: {error.strerror}."
             ) from error
         version = importlib.metadata.version("xllamacpp")
-        return f"local/{digest}/xllamacpp-{version}/ctx-{self._settings.n_ctx}/{_REVISION}"
+        shape = f"ctx-{self._settings.n_ctx}/threads-{self._settings.threads}"
+        return f"local/{digest}/xllamacpp-{version}/{shape}/{_REVISION}"
 
     @property
     def pid(self) -> int | None:

@@ -30,13 +30,15 @@ class WorkerSettings(BaseModel, frozen=True):
     Attributes:
         n_ctx: The context window, in tokens.
         n_batch: Tokens computed together, below 64 (see the invariant in `local_worker.py`).
-        threads: CPU threads.
+        threads: CPU threads that generate; their number can change an answer's last bits.
+        prompt_threads: CPU threads that read a prompt; their number changes nothing.
         cache_mib: The most memory for prompts that may come again, in MiB.
     """
 
     n_ctx: int
     n_batch: int
     threads: int
+    prompt_threads: int
     cache_mib: int
 
 
@@ -87,7 +89,13 @@ class LocalProcess:
         """
         # By path and with -P: neither the working directory nor this folder (which has an
         # `openai.py`) may lead the child's imports.
-        numbers = (settings.n_ctx, settings.n_batch, settings.threads, settings.cache_mib)
+        numbers = (
+            settings.n_ctx,
+            settings.n_batch,
+            settings.threads,
+            settings.prompt_threads,
+            settings.cache_mib,
+        )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", str(_WORKER), str(gguf), *map(str, numbers)),
             stdin=asyncio.subprocess.PIPE,

@@ -8,6 +8,13 @@ from bayesflow_server.models.local import LocalModel
 from bayesflow_server.models.weights import cache_folder, find_weights
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask the real model are slow ones: `make test` fetches no weights."""
+    for item in items:
+        if "smollm2" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The real weights, where they were pulled."""

@@ -189,7 +189,7 @@ def test_the_child_prints_only_replies_and_ends_with_its_input_even_when_busy(
     smollm2: Path,
 ) -> None:
     worker = str(Path(local_worker.__file__))
-    command = [sys.executable, "-P", worker, str(smollm2), "2048", "32", "1", "64"]
+    command = [sys.executable, "-P", worker, str(smollm2), "2048", "32", "1", "2", "64"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
