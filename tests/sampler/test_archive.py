@@ -189,9 +189,22 @@ def test_a_workflow_that_does_not_run_has_the_reward_zero_from_any_rows() -> Non
     archive.add_candidate(candidate(A, 0.0, rows=(1,), failure="NameError"))
 
     assert archive.full_reward(A.workflow_id) == 0.0
-    archive.add_evaluation(Evaluation(A.workflow_id, RowSet("validation", (0, 2)), (1.0, 1.0)))
-    assert archive.full_reward(A.workflow_id) == 0.0
+    failed = Evaluation(A.workflow_id, RowSet("validation", (0,)), (0.0,), "NameError")
+    archive.add_evaluation(failed)
     assert archive.entries[A.workflow_id].failure == "NameError"
+    assert archive.full_reward(A.workflow_id) == 0.0
+
+
+def test_a_workflow_fails_only_as_long_as_every_row_it_met_says_so() -> None:
+    archive = Archive(3)
+    archive.add_candidate(candidate(A, 0.0, rows=(1,), failure="NameError"))
+    archive.add_evaluation(Evaluation(A.workflow_id, RowSet("validation", (0, 2)), (1.0, 1.0)))
+
+    assert archive.entries[A.workflow_id].failure is None
+    assert archive.full_reward(A.workflow_id) == approx(2 / 3)
+    failed = Evaluation(A.workflow_id, RowSet("validation", (1,)), (0.0,), "NameError")
+    archive.add_evaluation(failed)
+    assert archive.entries[A.workflow_id].failure is None
 
 
 def test_a_clean_prior_draw_supersedes_a_refinement_and_not_the_other_way() -> None:

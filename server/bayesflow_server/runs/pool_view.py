@@ -14,7 +14,7 @@ from bayesflow_sampler.archive import Draw, Posterior, weigh
 from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
 from bayesflow_server.store.records import PoolRow, RoundRecord, SummaryRecord
 
-__all__ = ["PoolItem", "PoolView", "Sort", "view_pool"]
+__all__ = ["PoolItem", "PoolView", "Sort", "StoredPool", "view_pool"]
 
 Sort = Literal["posterior", "validation", "cost", "round"]
 _Z: Final = NormalDist().inv_cdf(0.975)
@@ -35,6 +35,22 @@ class _Measured:
         if self.summary.failed:
             return 0.0
         return max(self.summary.variance, _LEAST_SPREAD) / self.summary.rows
+
+
+class StoredPool(NamedTuple):
+    """A run's pool, its finished rounds, and what its posterior is made by.
+
+    Attributes:
+        rows: The pool.
+        rounds: The finished rounds.
+        validation_rows: Rows of the validation split.
+        pool_rounds: Whether all rounds estimate the same law: not with the paper's weighting.
+    """
+
+    rows: list[PoolRow]
+    rounds: list[RoundRecord]
+    validation_rows: int
+    pool_rounds: bool
 
 
 class PoolItem(NamedTuple):

@@ -11,12 +11,13 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
+from bayesflow_server.runs.pool_view import StoredPool
 from bayesflow_server.runs.request import (
     Estimate,
     RunRequest,
@@ -30,8 +31,6 @@ from bayesflow_server.runs.spec import RunSpec, pinned_rows, request_hash
 from bayesflow_server.store.errors import IdempotencyKeyError
 from bayesflow_server.store.records import (
     NewRun,
-    PoolRow,
-    RoundRecord,
     RowRecord,
     RunCursor,
     RunRecord,
@@ -40,7 +39,7 @@ from bayesflow_server.store.records import (
     WorkflowRecord,
 )
 
-__all__ = ["RunService", "StartedRun", "StoredPool"]
+__all__ = ["RunService", "StartedRun"]
 
 _LOG = logging.getLogger(__name__)
 _ACTIVE: Final[tuple[RunStatus, ...]] = ("queued", "running", "waiting_for_client")
@@ -65,22 +64,6 @@ class StartedRun:
     spec: RunSpec
     estimate: Estimate
     warnings: tuple[str, ...]
-
-
-class StoredPool(NamedTuple):
-    """A run's pool, its finished rounds, and what its posterior is made by.
-
-    Attributes:
-        rows: The pool.
-        rounds: The finished rounds.
-        validation_rows: Rows of the validation split.
-        pool_rounds: Whether all rounds estimate the same law: not with the paper's weighting.
-    """
-
-    rows: list[PoolRow]
-    rounds: list[RoundRecord]
-    validation_rows: int
-    pool_rounds: bool
 
 
 class RunService:

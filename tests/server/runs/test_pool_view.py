@@ -10,8 +10,7 @@ from bayesflow_sampler.final_pick import Finalist, choose
 from bayesflow_sampler.ports import Reward
 from bayesflow_server.evaluation.report import FinalReport
 from bayesflow_server.runs.options import SamplerOptions
-from bayesflow_server.runs.pool_view import PoolView, Sort, view_pool
-from bayesflow_server.runs.service import StoredPool
+from bayesflow_server.runs.pool_view import PoolView, Sort, StoredPool, view_pool
 from bayesflow_server.store.records import PoolRow
 from fakes.approx import approx
 from fakes.houses import open_service, settled
@@ -44,7 +43,12 @@ async def searched(
 
 def view(pool: StoredPool, beta: float | None = None, sort: Sort = "posterior") -> PoolView:
     return view_pool(
-        pool.rows, pool.rounds, validation_rows=pool.validation_rows, beta=beta, sort=sort
+        pool.rows,
+        pool.rounds,
+        validation_rows=pool.validation_rows,
+        pool_rounds=pool.pool_rounds,
+        beta=beta,
+        sort=sort,
     )
 
 
