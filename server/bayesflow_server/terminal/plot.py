@@ -73,7 +73,7 @@ def draw_rewards(
     axes.set_ylabel("reward")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path)
 
 
