@@ -15,7 +15,7 @@ _ATTEMPTS = 3
 
 @dataclass
 class Controller:
-    """Decides β and the rows of each round (DESIGN decisions 13 and 14).
+    """Decides β and the rows of each round (docs/algorithm.md).
 
     Attributes:
         options: The search's settings.

@@ -1,4 +1,4 @@
-"""The final answer, chosen so that its headline number is honest (DESIGN decision 16).
+"""The final answer, chosen so that its headline number is honest (docs/algorithm.md).
 
 The largest of many validation means is biased upward by points, so the search's maximum is never
 the answer as it stands: the best few by *shrunk* score are completed to the whole validation split,

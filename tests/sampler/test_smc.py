@@ -1,4 +1,4 @@
-"""The decisions of DESIGN §3 that the engine makes about particles, a test for each."""
+"""The decisions of docs/algorithm.md that the engine makes about particles, a test for each."""
 
 import asyncio
 import itertools

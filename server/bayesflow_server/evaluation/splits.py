@@ -1,4 +1,4 @@
-"""Divides rows into demonstration, validation, selection and test (DESIGN §3, decision 16).
+"""Divides rows into demonstration, validation, selection and test.
 
 Without other wishes 50 : 20 : 30, capped at 200 / 200 / 500; below 40 rows validation 60 : test 40;
 the paper's rule is validation 1 : test 4 without caps. A row that names its split keeps it. Rows

@@ -69,7 +69,7 @@ def load_task(
         baseline: A prompt or a workflow's source.
         fields: Our name → the dataset's field.
         answer_format: How an answer must look.
-        preset: ``paper`` splits validation 1 : test 4; all others as DESIGN §3 says.
+        preset: ``paper`` splits validation 1 : test 4; all others 50 : 20 : 30.
         splits: Sizes as numbers of rows or as shares; overrules the preset.
         seed: Chooses among equally good splits.
 
