@@ -79,10 +79,6 @@ class Program:
             step=step_at(called[-1], self.headers) if called else None,
         )
 
-    def place_of_source_line(self, line: int | None) -> Place:
-        """Places a line of the user's source."""
-        return Place() if line is None else self.place([line + self.offset])
-
 
 @lru_cache(maxsize=512)
 def prepare(source: str) -> Program | tuple[Violation, ...]:

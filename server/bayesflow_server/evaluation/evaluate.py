@@ -22,8 +22,10 @@ from bayesflow_server.evaluation.door import Door
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.gateway.gateway import ModelSession
+from bayesflow_server.gateway.usage import list_price_usd, total_usd
 from bayesflow_server.store.records import ExecutionRecord, Split, SummaryRecord
 from bayesflow_server.store.store import Store
+from bayesflow_server.store.text import storable
 
 __all__ = ["Evaluator", "failure_line"]
 
@@ -95,12 +97,13 @@ class Evaluator:
             BudgetSpentError: The budget has no room for a call.
             ProviderError: The provider kept failing.
         """
-        workflow_id = workflow.workflow_id
+        # Rendered once: for each row it would cost as much as the rest of the bookkeeping.
+        workflow_id, source = workflow.workflow_id, workflow.source
         lock = self._locks.setdefault(workflow_id, asyncio.Lock())
         async with lock:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._execution(workflow, rows.split, position))
+                    group.create_task(self._execution(workflow_id, source, rows.split, position))
                     for position in rows.positions
                 ]
             records = [task.result() for task in tasks]
@@ -115,33 +118,37 @@ class Evaluator:
         found = (self._known.get(_Key(workflow_id, split, p)) for p in range(self.size(split)))
         return [record for record in found if record is not None]
 
-    async def _execution(self, workflow: Workflow, split: Split, position: int) -> ExecutionRecord:
-        known = self._known.get(_Key(workflow.workflow_id, split, position))
+    async def _execution(
+        self, workflow_id: str, source: str, split: Split, position: int
+    ) -> ExecutionRecord:
+        known = self._known.get(_Key(workflow_id, split, position))
         if known is not None:
             return known
         async with self._slots:
-            record = await self._execute(workflow, split, position)
+            record = await self._execute(workflow_id, source, split, position)
         await self.store.record_execution(record)
         self._known[_key(record)] = record
         if self.on_execution is not None:
             self.on_execution(record)
         return record
 
-    async def _execute(self, workflow: Workflow, split: Split, position: int) -> ExecutionRecord:
+    async def _execute(
+        self, workflow_id: str, source: str, split: Split, position: int
+    ) -> ExecutionRecord:
         row = self.rows[split][position]
         door = Door(self.session, row.id, self.replicate, self.seed)
         started = time.monotonic()
         try:
             outcome = await self.sandbox.run_workflow(
-                workflow.source, (row.problem,), door, EXECUTION_LIMITS
+                source, (row.problem,), door, EXECUTION_LIMITS
             )
         finally:
             await door.aclose()
-        answer = _storable(answer_of(outcome.value)) if outcome.ok else None
+        answer = storable(answer_of(outcome.value)) if outcome.ok else None
         meter = door.meter
         return ExecutionRecord(
             scope=self.scope,
-            workflow_id=workflow.workflow_id,
+            workflow_id=workflow_id,
             split=split,
             position=position,
             row_id=row.id,
@@ -152,7 +159,7 @@ class Evaluator:
             cached_calls=meter.cached_calls,
             input_tokens=meter.input_tokens,
             output_tokens=meter.output_tokens,
-            cost_usd=0.0 if self.session.model.spec.startswith("local:") else None,
+            cost_usd=list_price_usd(self.session.model.spec),
             seconds=time.monotonic() - started,
             replicate=self.replicate,
         )
@@ -162,7 +169,6 @@ class Evaluator:
         scores = [record.score for record in records]
         mean = sum(scores) / len(scores)
         squares = sum((score - mean) ** 2 for score in scores)
-        costs = [record.cost_usd for record in records]
         failure = _common_failure(records)
         await self.store.put_summary(
             SummaryRecord(
@@ -176,7 +182,7 @@ class Evaluator:
                 error=None if failure is None else json.dumps(failure),
                 calls=sum(record.calls for record in records),
                 tokens=sum(record.input_tokens + record.output_tokens for record in records),
-                cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+                cost_usd=total_usd(record.cost_usd for record in records),
                 seconds=sum(record.seconds for record in records),
                 replicate=self.replicate,
             )
@@ -189,11 +195,6 @@ def failure_line(record: ExecutionRecord) -> str:
     place = f" in {failure.step}" if failure.step else ""
     line = f", line {failure.line}" if failure.line else ""
     return f"{failure.type}: {failure.message}{place}{line}"
-
-
-def _storable(answer: str) -> str:
-    """The answer without lone surrogates, which neither UTF-8 nor SQLite hold."""
-    return answer.encode("utf-8", "replace").decode("utf-8")
 
 
 def _error_json(outcome: Outcome) -> str | None:

@@ -8,15 +8,19 @@ provider, runs out of time or is cancelled brings none, and gives back all that 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bayesflow_server.errors import BudgetSpentError
+from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.models.chat import ChatRequest, Usage
+
+if TYPE_CHECKING:
+    from bayesflow_server.store.records import UsageRecord
 
 __all__ = ["DEFAULT_CALLS", "Budget", "BudgetLimits", "Spending"]
 
@@ -71,6 +75,12 @@ class Budget:
         self._reserved_tokens = 0
         # Invariant: set, and replaced by a fresh one, whenever a reservation ends.
         self._settled = asyncio.Event()
+
+    def take_over(self, usage: "Iterable[UsageRecord]") -> None:
+        """Charges what earlier sittings used."""
+        totals = UsageTotals.of(usage)
+        self.calls += totals.calls
+        self.tokens += totals.tokens
 
     @property
     def seconds(self) -> float:

@@ -17,9 +17,11 @@ from typing import Final, Literal, cast
 from bayesflow_server.errors import BudgetSpentError, ProviderError
 from bayesflow_server.gateway.budget import Budget
 from bayesflow_server.gateway.cache_key import CallContext, completion_key, sample_number
+from bayesflow_server.gateway.usage import list_price_usd
 from bayesflow_server.models.chat import ChatModel, ChatRequest, Completion, StopReason, Usage
 from bayesflow_server.store.records import CompletionRecord, UsageDelta
 from bayesflow_server.store.store import Store
+from bayesflow_server.store.text import storable
 
 __all__ = ["Answer", "Gateway", "ModelSession"]
 
@@ -72,7 +74,8 @@ class Gateway:
                 await self._store.add_usage(session.delta(key, cached=True))
                 return Answer(_completion(record), cached=True)
             seeded = replace(request, sample=sample_number(key))
-            completion = _storable(await self._call(session, seeded))
+            answered = await self._call(session, seeded)
+            completion = replace(answered, text=storable(answered.text))
             await self._keep(
                 _record(key, session.model.identity, completion),
                 session.delta(key, cached=False, usage=completion.usage),
@@ -163,7 +166,7 @@ class ModelSession:
             needed_calls=int(needed),
             input_tokens=usage.input_tokens if usage else 0,
             output_tokens=usage.output_tokens if usage else 0,
-            cost_usd=0.0 if cached or self.model.spec.startswith("local:") else None,
+            cost_usd=0.0 if cached else list_price_usd(self.model.spec),
         )
 
 
@@ -191,12 +194,6 @@ async def _in_time(session: ModelSession, request: ChatRequest) -> Completion:
         raise ProviderError(
             f"{session.model.spec} gave no answer within {allowed:.0f} s; resume the run later."
         ) from None
-
-
-def _storable(completion: Completion) -> Completion:
-    """The completion without lone surrogates in its text, which neither UTF-8 nor SQLite hold."""
-    text = completion.text.encode("utf-8", "replace").decode("utf-8")
-    return replace(completion, text=text)
 
 
 def _record(key: str, identity: str, completion: Completion) -> CompletionRecord:

@@ -147,12 +147,11 @@ def _runners_up(report: "FinalReport | None") -> list[RunnerUpState]:
 
 async def _usage(run_id: str, service: "RunService", report: "FinalReport | None") -> UsageState:
     usage = await service.usage(run_id)
-    costs = [one.cost_usd for one in usage]
     return UsageState(
-        calls=sum(one.calls for one in usage),
-        cached=sum(one.cached_calls for one in usage),
-        tokens=sum(one.input_tokens + one.output_tokens for one in usage),
-        usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+        calls=usage.calls,
+        cached=usage.cached,
+        tokens=usage.tokens,
+        usd=usage.usd,
         search_seconds=report.search_seconds if report else None,
     )
 

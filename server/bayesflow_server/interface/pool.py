@@ -114,15 +114,7 @@ class PoolTool:
         service = await self._backend.runs()
         record = await service.record(run_id)
         pool = await service.pool(run_id)
-        view = view_pool(
-            pool.rows,
-            pool.rounds,
-            validation_rows=pool.validation_rows,
-            pool_rounds=pool.pool_rounds,
-            beta=beta,
-            sort=sort,
-            round_number=round,
-        )
+        view = view_pool(pool, beta=beta, sort=sort, round_number=round)
         page = islice(view.items, start, start + limit)
         items = first_that_fit(map(_item, page, count(start + 1)))
         end = start + len(items)

@@ -282,13 +282,7 @@ def _reason(record: "RunRecord", service: "RunService") -> str | None:
 
 async def _spent(run_id: str, service: "RunService") -> Spent:
     usage = await service.usage(run_id)
-    costs = [one.cost_usd for one in usage]
-    return Spent(
-        usd=None if None in costs else sum(cost or 0.0 for cost in costs),
-        calls=sum(one.calls for one in usage),
-        cached=sum(one.cached_calls for one in usage),
-        tokens=sum(one.input_tokens + one.output_tokens for one in usage),
-    )
+    return Spent(usd=usage.usd, calls=usage.calls, cached=usage.cached, tokens=usage.tokens)
 
 
 def _next(run_id: str, status: Status) -> str:

@@ -93,8 +93,8 @@ class ModelRegistry:
         provider, _, name = spec.partition(":")
         if spec == "grammar":
             raise ModelUnavailableError(
-                "'grammar' writes workflows but cannot answer chat requests: use it as the "
-                f"optimizer, and as executor one of {_FORMS}."
+                "'grammar' writes workflows but answers no questions: use it as the optimizer, "
+                f"and as executor one of {_FORMS}."
             )
         checks: Mapping[str, Callable[[str], object]] = {
             "anthropic": self._require_anthropic,

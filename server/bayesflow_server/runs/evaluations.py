@@ -229,9 +229,7 @@ class EvaluationService:
         store = self.workplace.store
         records = await store.rows(evaluation_id)
         budget = Budget(spec.budget)
-        for usage in await store.usage(evaluation_id):
-            budget.calls += usage.calls
-            budget.tokens += usage.input_tokens + usage.output_tokens
+        budget.take_over(await store.usage(evaluation_id))
         session = self.workplace.gateway.session(
             self.workplace.models.model(spec.executor), budget, scope=evaluation_id, role="executor"
         )

@@ -88,11 +88,8 @@ class PoolView(NamedTuple):
 
 
 def view_pool(
-    pool: Sequence[PoolRow],
-    rounds: Sequence[RoundRecord],
+    stored: StoredPool,
     *,
-    validation_rows: int,
-    pool_rounds: bool = True,
     beta: float | None = None,
     sort: Sort = "posterior",
     round_number: int | None = None,
@@ -100,40 +97,32 @@ def view_pool(
     """Ranks a pool.
 
     Args:
-        pool: The run's workflows.
-        rounds: Its finished rounds.
-        validation_rows: Rows of the validation split; a reward is full with that many.
-        pool_rounds: Whether every fully scored round counts for the posterior, or the last alone.
+        stored: The run's pool.
         beta: Inverse temperature above 0; None is the one the run used last.
         sort: What the best comes first by.
         round_number: Only workflows first seen in this round.
     """
-    stats = [json.loads(record.stats) for record in rounds]
+    stats = [json.loads(record.stats) for record in stored.rounds]
     if beta is None:
         beta = float(stats[-1]["inverse_temperature"]) if stats else 1.0
-    posterior = _posterior(pool, stats, validation_rows, beta, pool_rounds=pool_rounds)
-    items = _items(pool, posterior)
+    posterior = _posterior(stored, stats, beta)
+    items = _items(stored.rows, posterior)
     shown = [item for item in items if round_number in (None, item.row.entry.round)]
     return PoolView(
         items=tuple(sorted(shown, key=lambda item: _order(item, sort))),
         beta=beta,
         posterior=posterior,
-        structures=len({row.steps for row in pool}),
+        structures=len({row.steps for row in stored.rows}),
     )
 
 
 def _posterior(
-    pool: Sequence[PoolRow],
-    stats: Sequence[dict[str, object]],
-    rows: int,
-    beta: float,
-    *,
-    pool_rounds: bool,
+    stored: StoredPool, stats: Sequence[dict[str, object]], beta: float
 ) -> Posterior | None:
     rewards: dict[str, float | None] = {}
-    for row in pool:
+    for row in stored.rows:
         summary = row.validation
-        full = summary is not None and (summary.failed or summary.rows >= rows)
+        full = summary is not None and (summary.failed or summary.rows >= stored.validation_rows)
         rewards[row.entry.workflow_id] = summary.mean if summary is not None and full else None
     draws = [
         Draw(int(str(stat["round"])), str(name), float(share))
@@ -143,7 +132,7 @@ def _posterior(
     extinct = [
         int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _pairs(stat)
     ]
-    return weigh(draws, rewards, beta, pool_rounds=pool_rounds, extinct=extinct)
+    return weigh(draws, rewards, beta, pool_rounds=stored.pool_rounds, extinct=extinct)
 
 
 def _pairs(stat: dict[str, object]) -> list[tuple[str, float]]:

@@ -8,6 +8,7 @@ from bayesflow_server.errors import InputError, ModelUnavailableError
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.evaluation.task import Preset, Task
 from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
+from bayesflow_server.gateway.usage import is_free, list_price_usd
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import admit_workflow, build_grammar
 from bayesflow_server.runs.options import SamplerOptions, resolve_options
@@ -83,11 +84,6 @@ def resolve(request: RunRequest, models: ModelRegistry) -> RunSpec:
             f"The optimizer {optimizer!r} is not available; leave `optimizer` out or set it to "
             "'grammar', which writes workflows from a step grammar and needs no key."
         )
-    if request.executor == "grammar":
-        raise ModelUnavailableError(
-            "'grammar' writes workflows but answers no questions; name a chat model as executor, "
-            "such as local:smollm2 or anthropic:claude-haiku-5-5."
-        )
     if request.preset == "client":
         raise InputError(
             "The preset 'client' belongs to optimizer='client', which is not available; "
@@ -130,7 +126,7 @@ def check_budget(budget: BudgetLimits | None, executor: str) -> BudgetLimits:
     """
     if budget is None or budget == BudgetLimits():
         return BudgetLimits(calls=DEFAULT_CALLS)
-    if budget.usd is not None and not executor.startswith("local:"):
+    if budget.usd is not None and not is_free(executor):
         raise InputError(
             f"The price of {executor} is not known here, so a budget in dollars cannot hold; "
             "give `budget` as calls, tokens or minutes."
@@ -147,13 +143,12 @@ def estimate(spec: RunSpec, sizes: Mapping[Split, int]) -> Estimate:
     """
     executions = most_executions(spec, sizes)
     calls = round(executions * _CALLS_PER_EXECUTION)
-    local = spec.executor.startswith("local:")
-    pace = _LOCAL_SECONDS_PER_CALL if local else _REMOTE_SECONDS_PER_CALL / 8
+    pace = _LOCAL_SECONDS_PER_CALL if is_free(spec.executor) else _REMOTE_SECONDS_PER_CALL / 8
     return Estimate(
         executions=executions,
         calls=calls,
         tokens=calls * _TOKENS_PER_CALL,
-        usd=0.0 if local else None,
+        usd=list_price_usd(spec.executor),
         minutes=round(calls * pace / 60, 1),
     )
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
 from bayesflow_server.runs.pool_view import StoredPool
@@ -35,7 +36,6 @@ from bayesflow_server.store.records import (
     RunCursor,
     RunRecord,
     RunStatus,
-    UsageRecord,
     WorkflowRecord,
 )
 
@@ -244,9 +244,9 @@ class RunService:
         """The newest runs, at most `limit`, after the cursor."""
         return await self._store.runs(limit, before)
 
-    async def usage(self, run_id: str) -> list[UsageRecord]:
-        """What the run used, one record a role and model."""
-        return await self._store.usage(run_id)
+    async def usage(self, run_id: str) -> UsageTotals:
+        """What the run used, over all roles and models."""
+        return UsageTotals.of(await self._store.usage(run_id))
 
     async def workflow(self, workflow_id: str) -> WorkflowRecord:
         """A workflow of the store.

@@ -105,9 +105,7 @@ class Sitting:
 
     async def _evaluator(self, rows: dict[str, Sequence[Row]]) -> Evaluator:
         store = self.workplace.store
-        for usage in await store.usage(self.run_id):
-            self.budget.calls += usage.calls
-            self.budget.tokens += usage.input_tokens + usage.output_tokens
+        self.budget.take_over(await store.usage(self.run_id))
         model = self.workplace.models.model(self.spec.executor)
         evaluator = Evaluator(
             scope=self.run_id,

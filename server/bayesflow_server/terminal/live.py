@@ -92,14 +92,9 @@ def _phase(record: RunRecord) -> Phase:
 async def _figures(service: RunService, run_id: str, phase: Phase) -> str:
     """What was used and found so far, in one line."""
     usage = await service.usage(run_id)
-    costs = [one.cost_usd for one in usage]
-    spent = sum(cost or 0.0 for cost in costs)
-    parts = [
-        f"{sum(one.calls for one in usage)} calls",
-        f"{sum(one.cached_calls for one in usage)} more from the cache",
-    ]
-    if spent and None not in costs:
-        parts.append(f"{spent:.2f} USD")
+    parts = [f"{usage.calls} calls", f"{usage.cached} more from the cache"]
+    if usage.usd:
+        parts.append(f"{usage.usd:.2f} USD")
     if phase.pool.distinct:
         parts.append(f"{phase.pool.distinct} workflows")
     if phase.best_so_far is not None:

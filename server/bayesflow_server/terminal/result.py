@@ -15,9 +15,10 @@ from rich.table import Table
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.report import FinalReport, TestScore
+from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
 from bayesflow_server.runs.service import RunService
-from bayesflow_server.store.records import RunRecord, RunStatus, UsageRecord
+from bayesflow_server.store.records import RunRecord, RunStatus
 from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
 
 __all__ = [
@@ -54,7 +55,7 @@ class RunResult:
     report: FinalReport | None
     pool: PoolView
     rounds: tuple[RoundRewards, ...]
-    usage: tuple[UsageRecord, ...]
+    usage: UsageTotals
     best_source: str | None
 
 
@@ -63,13 +64,7 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
     record = await service.record(run_id)
     stored = await service.pool(run_id)
     report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
-    view = view_pool(
-        stored.rows,
-        stored.rounds,
-        validation_rows=stored.validation_rows,
-        pool_rounds=stored.pool_rounds,
-        sort="validation",
-    )
+    view = view_pool(stored, sort="validation")
     source = None
     if report is not None:
         source = (await service.workflow(report.best[0].workflow_id)).source
@@ -82,7 +77,7 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         report=report,
         pool=view,
         rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
-        usage=tuple(await service.usage(run_id)),
+        usage=await service.usage(run_id),
         best_source=source,
     )
 
@@ -97,13 +92,11 @@ def print_result(console: Console, result: RunResult) -> None:
     if report is not None:
         _print_steps(console, report)
         console.print(_scores_table(report))
-    calls = sum(one.calls for one in result.usage)
-    cached = sum(one.cached_calls for one in result.usage)
-    tokens = sum(one.input_tokens + one.output_tokens for one in result.usage)
+    used = result.usage
     search = "" if report is None else f", {report.search_seconds:.0f} s of them the search"
     console.print(
-        f"Spent {calls} calls ({cached} more were answered from the cache), {tokens} tokens, "
-        f"{result.record.active_seconds:.0f} s{search}.",
+        f"Spent {used.calls} calls ({used.cached} more were answered from the cache), "
+        f"{used.tokens} tokens, {result.record.active_seconds:.0f} s{search}.",
         highlight=False,
     )
     if report is not None:
@@ -171,10 +164,10 @@ def result_json(result: RunResult) -> dict[str, object]:
         "reason": result.reason,
         "report": None if result.report is None else json.loads(result.report.model_dump_json()),
         "rounds": [one._asdict() for one in result.rounds],
-        "calls": sum(one.calls for one in result.usage),
-        "cached_calls": sum(one.cached_calls for one in result.usage),
-        "needed_calls": sum(one.needed_calls for one in result.usage),
-        "tokens": sum(one.input_tokens + one.output_tokens for one in result.usage),
+        "calls": result.usage.calls,
+        "cached_calls": result.usage.cached,
+        "needed_calls": result.usage.needed,
+        "tokens": result.usage.tokens,
         "seconds": round(result.record.active_seconds, 1),
         "distinct_workflows": len(result.pool.items),
     }

@@ -29,7 +29,7 @@ async def main() -> None:
         finished = model.finished.total()
         kept = 0
         while kept < finished:
-            kept = sum(one.calls for one in await service.usage(run_id))
+            kept = (await service.usage(run_id)).calls
         say(run_id)
         say(str(finished))
         await service.wait_until_settled(run_id)

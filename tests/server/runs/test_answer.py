@@ -73,7 +73,7 @@ return open(problem).read(), 0.0
 async def test_usage_counts_each_paid_call_once(service: RunService, model: FakeModel) -> None:
     run_id = (await service.start(request())).record.run_id
     await settled(service, run_id)
-    (usage,) = await service.usage(run_id)
+    (usage,) = await service.workplace.store.usage(run_id)
     executions = await service.workplace.store.all_executions(run_id)
     asked = sum(one.calls for one in executions)
     assert usage.calls == usage.needed_calls == model.finished.total()

@@ -42,14 +42,7 @@ async def searched(
 
 
 def view(pool: StoredPool, beta: float | None = None, sort: Sort = "posterior") -> PoolView:
-    return view_pool(
-        pool.rows,
-        pool.rounds,
-        validation_rows=pool.validation_rows,
-        pool_rounds=pool.pool_rounds,
-        beta=beta,
-        sort=sort,
-    )
+    return view_pool(pool, beta=beta, sort=sort)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +124,7 @@ async def test_a_round_shows_what_it_wrote_first_with_the_weights_of_the_whole_p
 ) -> None:
     found = await searched(path, monkeypatch, OPTIONS)
     whole = {item.row.entry.workflow_id: item.posterior for item in view(found.pool).items}
-    rows = found.pool
-    one = view_pool(rows.rows, rows.rounds, validation_rows=rows.validation_rows, round_number=1)
+    one = view_pool(found.pool, round_number=1)
     assert 0 < len(one.items) < len(whole)
     assert all(item.row.entry.round == 1 for item in one.items)
     assert all(item.posterior == whole[item.row.entry.workflow_id] for item in one.items)
@@ -167,5 +159,5 @@ async def test_intervals_hold_their_score_and_narrow_with_rows(
 
 
 def test_an_empty_pool_is_an_empty_view() -> None:
-    shown = view_pool([], [], validation_rows=10)
+    shown = view_pool(StoredPool([], [], validation_rows=10, pool_rounds=True))
     assert (shown.items, shown.beta, shown.posterior, shown.structures) == ((), 1.0, None, 0)

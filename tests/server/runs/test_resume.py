@@ -69,7 +69,7 @@ async def test_a_spent_budget_pauses_a_run_and_a_larger_total_one_resumes_it(
         await service.resume(run_id, BudgetLimits(calls=total))
         await settled(service, run_id)
         assert await footprint(service, run_id) == undisturbed.footprint
-        assert sum(one.calls for one in await service.usage(run_id)) == total
+        assert (await service.usage(run_id)).calls == total
     assert model.finished == undisturbed.finished
 
 

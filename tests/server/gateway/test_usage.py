@@ -1,0 +1,22 @@
+from bayesflow_server.gateway.usage import UsageTotals, is_free, list_price_usd, total_usd
+from bayesflow_server.store.records import UsageRecord
+
+
+def test_only_a_model_on_this_machine_is_free_and_other_prices_are_unknown() -> None:
+    assert is_free("local:smollm2")
+    assert list_price_usd("local:smollm2") == 0.0
+    assert not is_free("anthropic:claude-haiku-5-5")
+    assert list_price_usd("anthropic:claude-haiku-5-5") is None
+
+
+def test_a_sum_with_an_unknown_part_is_unknown_and_not_zero() -> None:
+    assert total_usd([0.25, 0.5]) == 0.75
+    assert total_usd([]) == 0.0
+    assert total_usd([0.25, None]) is None
+
+
+def test_totals_add_up_over_roles_and_models() -> None:
+    paid = UsageRecord("run_1", "executor", "m", 3, 2, 4, 100, 10, 0.5)
+    judged = UsageRecord("run_1", "judge", "n", 1, 0, 1, 20, 5, None)
+    assert UsageTotals.of([paid]) == UsageTotals(3, 2, 4, 110, 0.5)
+    assert UsageTotals.of([paid, judged]) == UsageTotals(4, 2, 5, 135, None)
