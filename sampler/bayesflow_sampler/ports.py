@@ -1,4 +1,4 @@
-"""What the sampler needs from outside: a prior, a reward, a refiner and a journal.
+"""What the sampler needs from outside: a prior, a reward, a refiner, a journal, a model of text.
 
 The server implements these over models, a sandbox and SQLite; the tests over enumerable toys.
 An implementation that cannot go on for reasons outside the workflow (budget spent, provider down)
@@ -6,11 +6,27 @@ raises; the search ends with that error, and a later run with the same journal r
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, RowSet, Workflow
 
-__all__ = ["Edit", "Journal", "Prior", "Refiner", "Reward"]
+__all__ = [
+    "Checker",
+    "Edit",
+    "Journal",
+    "Prior",
+    "Prompt",
+    "PromptKind",
+    "Refiner",
+    "Reply",
+    "ReplyEnding",
+    "Reward",
+    "Suggestions",
+    "TextModel",
+]
+
+PromptKind = Literal["extend", "complete", "repair", "critique", "edit"]
+ReplyEnding = Literal["end", "truncated", "refused", "overflow"]
 
 
 class Prior(Protocol):
@@ -82,4 +98,69 @@ class Journal(Protocol):
 
     async def record(self, key: DrawKey, draw: str) -> None:
         """Keeps the draw; returns once it is safe."""
+        ...
+
+
+class Suggestions(Protocol):
+    """Whole workflows that someone outside puts into a search that is under way."""
+
+    async def take(self, number: int) -> Sequence[Workflow]:
+        """The workflows handed in since the round before, in order; each is given out once.
+
+        Args:
+            number: Round t, from 1. The search journals what it is given.
+        """
+        ...
+
+
+class Prompt(NamedTuple):
+    """What a model of text is asked.
+
+    Attributes:
+        name: Names this question within the run, e.g. `extend/2/7/0/repair-1`; two questions of a
+            run never share one, and a run that is repeated asks under the same names.
+        kind: What is wanted.
+        shared: The task and the rules: the same for every question of the run, worth caching.
+        question: What is wanted this time.
+    """
+
+    name: str
+    kind: PromptKind
+    shared: str
+    question: str
+
+
+class Reply(NamedTuple):
+    """What it answered.
+
+    Attributes:
+        text: The answer, perhaps empty.
+        ending: `end`, or why the answer is not whole.
+    """
+
+    text: str
+    ending: ReplyEnding = "end"
+
+
+class TextModel(Protocol):
+    """An LLM, or an agent, that writes workflows."""
+
+    async def write(self, prompt: Prompt) -> Reply:
+        """Answers the prompt. Under a name that was answered before, gives the same answer.
+
+        Raises:
+            Exception: For reasons outside the prompt (outage, budget): the search ends with it.
+        """
+        ...
+
+
+class Checker(Protocol):
+    """Finds out whether a workflow runs at all, before it is scored."""
+
+    async def check(self, workflow: Workflow) -> str | None:
+        """Why it does not run, with line and step; None if it does.
+
+        The static policy first, then a smoke run on one to three validation rows. An outage is
+        raised, never returned.
+        """
         ...

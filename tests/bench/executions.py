@@ -16,7 +16,7 @@ from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.scorers import Numeric
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.gateway import Gateway
-from bayesflow_server.models.chat import ChatRequest, Completion, Usage
+from bayesflow_server.models.chat import ChatRequest, Completion, Pace, Usage
 from bayesflow_server.store.store import Store
 from bench.figures import Figure
 
@@ -43,6 +43,7 @@ class _Slow:
     identity = "slow"
     concurrency = _CONCURRENT
     deterministic = True
+    pace = Pace()
 
     async def complete(self, request: ChatRequest) -> Completion:
         await asyncio.sleep(_LATENCY)

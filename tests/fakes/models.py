@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-from bayesflow_server.models.chat import ChatModel, ChatRequest, Completion, Usage
+from bayesflow_server.models.chat import ChatModel, ChatRequest, Completion, Pace, Usage
 from bayesflow_server.models.registry import ModelRegistry
 
 __all__ = ["SPEC", "FakeModel", "FakeRegistry"]
@@ -30,6 +30,7 @@ class FakeModel:
 
     spec = SPEC
     identity = "fake-1"
+    pace = Pace()
 
     def __init__(
         self,

@@ -24,12 +24,15 @@ class CallContext:
         replicate: Which pass over the rows.
         ordinal: How many equal requests this execution made before.
         seed: The run's seed; joins the key above temperature 0.
+        draw: Names an optimizer's draw; joins the key, with the seed, at every temperature, for
+            N equal prompts are N draws. Empty for an executor's call.
     """
 
     example: str = ""
     replicate: int = 0
     ordinal: int = 0
     seed: int = 0
+    draw: str = ""
 
 
 def completion_key(model: ChatModel, request: ChatRequest, context: CallContext) -> str:
@@ -46,6 +49,8 @@ def completion_key(model: ChatModel, request: ChatRequest, context: CallContext)
         question += [context.example, context.seed]
     if request.temperature != 0 or not model.deterministic:
         question += [context.replicate, context.ordinal]
+    if context.draw:
+        question += ["draw", context.draw, context.seed]
     text = json.dumps(question, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate, which a data set may hold, is hashed like any other character.
     data = text.encode("utf-8", "surrogatepass")

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bayesflow_server.errors import ServerError
-from bayesflow_server.models.chat import ChatMessage, ChatRequest, Completion, StopReason, Usage
+from bayesflow_server.models.chat import (
+    ChatMessage,
+    ChatRequest,
+    Completion,
+    Pace,
+    StopReason,
+    Usage,
+)
 from bayesflow_server.models.provider_http import CALL_SECONDS, Provider, cut_at_stop
 
 if TYPE_CHECKING:
@@ -60,6 +67,7 @@ class AnthropicModel:
 
     concurrency = 32
     deterministic = False
+    pace = Pace()
 
     def __init__(
         self,

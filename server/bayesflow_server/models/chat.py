@@ -5,20 +5,51 @@ the only caller: caching, budgets and limits are not an adapter's business.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["ChatMessage", "ChatModel", "ChatRequest", "Completion", "StopReason", "Usage"]
+__all__ = [
+    "ChatMessage",
+    "ChatModel",
+    "ChatRequest",
+    "Completion",
+    "ManySampler",
+    "Pace",
+    "StopReason",
+    "Usage",
+]
 
 Role = Literal["system", "user", "assistant"]
-StopReason = Literal["end", "length", "stop_sequence", "refusal", "context_overflow"]
+# What became of a call; each is kept with the answer and replayed as what it was. `empty`: the
+# model ended its turn without a word.
+StopReason = Literal["end", "length", "stop_sequence", "refusal", "context_overflow", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        content: What is said.
+        shared: Many requests begin with the same turns up to this one; a provider that caches
+            prompts on request is asked to. Not part of the question: equal texts are one question.
+    """
 
     role: Role
     content: str
+    shared: bool = field(default=False, compare=False)
+
+
+class Pace(NamedTuple):
+    """How fast a model may be asked, as the person who pays for it said at launch.
+
+    Attributes:
+        requests_per_minute: Calls begun in any minute, or None.
+        tokens_per_minute: Tokens in and out in any minute, or None.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +104,9 @@ class ChatModel(Protocol):
     Attributes:
         spec: The name users write, e.g. ``local:smollm2``.
         identity: What the cache key holds: changes whenever the answers could (weights, version).
-        concurrency: The most calls worth having in flight at once.
+        concurrency: The most calls worth having in flight at once; the gateway finds out how many
+            the provider bears.
+        pace: Calls and tokens a minute that must not be passed.
         deterministic: Whether equal requests at temperature 0 always give the same text.
     """
 
@@ -93,6 +126,11 @@ class ChatModel(Protocol):
         ...
 
     @property
+    def pace(self) -> Pace:
+        """What a minute may hold."""
+        ...
+
+    @property
     def deterministic(self) -> bool:
         """Whether temperature 0 always gives the same text."""
         ...
@@ -108,4 +146,22 @@ class ChatModel(Protocol):
 
     async def aclose(self) -> None:
         """Frees connections, processes and memory. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class ManySampler(Protocol):
+    """A model that draws several answers of one question in one call (`n`)."""
+
+    @property
+    def most_samples(self) -> int:
+        """The most answers one call may ask for, at least 2."""
+        ...
+
+    async def sample(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
+        """Answers the request `count` times; raises as `ChatModel.complete`.
+
+        The usages add up to what the provider counted: the question's tokens stand with the first
+        answer, and each answer has its own output tokens (or an even share of their sum).
+        """
         ...

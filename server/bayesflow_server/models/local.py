@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bayesflow_server.errors import ModelUnavailableError, ProviderError
-from bayesflow_server.models.chat import ChatRequest, Completion, Usage
+from bayesflow_server.models.chat import ChatRequest, Completion, Pace, Usage
 from bayesflow_server.models.local_process import (
     LocalProcess,
     WorkerAnswer,
@@ -49,6 +49,7 @@ class LocalModel:
 
     concurrency = 1
     deterministic = True
+    pace = Pace()
 
     def __init__(
         self,

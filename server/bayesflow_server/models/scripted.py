@@ -20,7 +20,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bayesflow_server.errors import ModelUnavailableError, ProviderError
-from bayesflow_server.models.chat import ChatRequest, Completion, Usage
+from bayesflow_server.models.chat import ChatRequest, Completion, Pace, Usage
 
 __all__ = ["CallCounts", "Rule", "Script", "ScriptedModel", "read_counts"]
 
@@ -92,6 +92,7 @@ class ScriptedModel:
     """
 
     deterministic = True
+    pace = Pace()
 
     def __init__(
         self,

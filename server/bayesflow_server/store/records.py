@@ -20,6 +20,7 @@ __all__ = [
     "ParticleRecord",
     "PoolEntry",
     "PoolRow",
+    "ProposalRecord",
     "Role",
     "RoundRecord",
     "RowRecord",
@@ -27,6 +28,7 @@ __all__ = [
     "RunRecord",
     "RunStatus",
     "Split",
+    "SubmissionRecord",
     "SummaryRecord",
     "Unset",
     "UsageDelta",
@@ -162,7 +164,8 @@ class SummaryRecord:
     Attributes:
         run_id: A run or an evaluation (the scope the rows belong to).
         rows: How many rows were scored.
-        mean: Mean of the row scores.
+        mean: Mean of the row scores: the accuracy, whatever it cost.
+        reward: The mean less the cost penalty, or None where cost does not count (the mean then).
         variance: Sample variance of the row scores.
         failed: The workflow does not run; ``error`` (JSON) says why.
         calls: LLM calls, cached ones included.
@@ -183,6 +186,7 @@ class SummaryRecord:
     cost_usd: float | None = None
     seconds: float = 0.0
     replicate: int = 0
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,10 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
-    """One workflow run on one row. ``scope`` is a run or an evaluation; ``error`` is JSON."""
+    """One workflow run on one row. ``scope`` is a run or an evaluation; ``error`` is JSON.
+
+    ``outcomes`` is JSON: how many of its calls ended otherwise than well, by stop reason.
+    """
 
     scope: str
     workflow_id: str
@@ -213,6 +220,7 @@ class ExecutionRecord:
     cost_usd: float | None = None
     seconds: float = 0.0
     replicate: int = 0
+    outcomes: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,43 @@ class ParticleRecord:
     score: float
     ancestor: int | None
     clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRecord:
+    """A question to the agent that optimises a run.
+
+    Attributes:
+        name: Names the question within the run; asked again after a crash, it is the same row.
+        proposal_id: Its public id.
+        kind: What is wanted: extend, complete, repair, critique, edit.
+        prompt: The whole question as text.
+        answer: The agent's text, or None while the question is open.
+        given_until: An agent has it until then; after that it may be given to another.
+        answered: When the answer came, or None.
+    """
+
+    run_id: str
+    name: str
+    proposal_id: str
+    kind: str
+    prompt: str
+    answer: str | None
+    given_until: float | None
+    created: float
+    answered: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionRecord:
+    """A workflow that someone handed in to a run, in the order they came."""
+
+    run_id: str
+    position: int
+    workflow_id: str
+    source: str
+    note: str | None
+    created: float
 
 
 @dataclass(frozen=True, slots=True)

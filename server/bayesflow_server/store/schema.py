@@ -41,6 +41,29 @@ async def m001_initial(db: aiosqlite.Connection) -> None:
         await db.execute_fetchall(statement)
 
 
+@migration
+async def m002_proposals_rewards_outcomes(db: aiosqlite.Connection) -> None:
+    """Questions to the agent that optimises, workflows handed in, and what the scores gained."""
+    for statement in PROPOSALS.split(";"):
+        await db.execute_fetchall(statement)
+
+
+PROPOSALS = """
+CREATE TABLE proposals (
+  run_id TEXT NOT NULL REFERENCES runs, name TEXT NOT NULL, proposal_id TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT, given_until REAL,
+  created REAL NOT NULL, answered REAL,
+  PRIMARY KEY (run_id, name)
+) STRICT;
+CREATE TABLE submissions (
+  run_id TEXT NOT NULL REFERENCES runs, position INTEGER NOT NULL,
+  workflow_id TEXT NOT NULL, source TEXT NOT NULL, note TEXT, created REAL NOT NULL,
+  PRIMARY KEY (run_id, position), UNIQUE (run_id, workflow_id)
+) STRICT;
+ALTER TABLE executions ADD COLUMN outcomes TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE summaries ADD COLUMN reward REAL
+"""
+
 INITIAL = """
 CREATE TABLE runs (
   run_id TEXT NOT NULL PRIMARY KEY, name TEXT, status TEXT NOT NULL, reason TEXT,

@@ -36,29 +36,55 @@ def test_migrations_are_numbered_in_their_order() -> None:
 async def test_an_old_file_gets_only_the_migrations_it_lacks(
     old_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def m002(db: aiosqlite.Connection) -> None:
+    version = len(schema.MIGRATIONS)
+
+    async def one_more(db: aiosqlite.Connection) -> None:
         await db.execute("ALTER TABLE runs ADD COLUMN extra TEXT DEFAULT 'new'")
 
-    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, m002])
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, one_more])
     monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", schema.MIGRATIONS)
     async with await Store.open(old_file) as store:
         assert await store.run("run") is not None
-    assert ask(old_file, "PRAGMA user_version") == [(2,)]
+    assert ask(old_file, "PRAGMA user_version") == [(version + 1,)]
     assert ask(old_file, "SELECT extra FROM runs") == [("new",)]
 
 
 async def test_a_migration_that_fails_leaves_the_file_at_its_old_version(
     old_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def m002(db: aiosqlite.Connection) -> None:
+    version = len(schema.MIGRATIONS)
+
+    async def good(db: aiosqlite.Connection) -> None:
         await db.execute("CREATE TABLE half (x)")
 
-    async def m003(db: aiosqlite.Connection) -> None:
+    async def bad(db: aiosqlite.Connection) -> None:
         await db.execute("INSERT INTO nowhere VALUES (1)")
 
-    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, m002, m003])
+    monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, good, bad])
     monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", schema.MIGRATIONS)
     with pytest.raises(StoreError, match="nowhere"):
         await Store.open(old_file)
-    assert ask(old_file, "PRAGMA user_version") == [(1,)]
+    assert ask(old_file, "PRAGMA user_version") == [(version,)]
     assert ask(old_file, "SELECT name FROM sqlite_schema WHERE name = 'half'") == []
+
+
+async def test_a_file_of_the_first_release_keeps_its_rows_and_gets_the_new_columns(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = list(schema.MIGRATIONS)
+    monkeypatch.setattr(schema, "MIGRATIONS", everything[:1])
+    monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", everything[:1])
+    async with await Store.open(path) as store:
+        await store.create_run(NewRun(run_id="run", request="{}", request_hash="hash"), [])
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(
+            "INSERT INTO executions VALUES "
+            "('run', 'wf', 'test', 0, 'r', 'a', 1.0, NULL, 1, 0, 2, 3, NULL, 0.5, 0)"
+        )
+    connection.close()
+    monkeypatch.setattr(schema, "MIGRATIONS", everything)
+    monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", everything)
+    async with await Store.open(path) as store:
+        (old,) = await store.all_executions("run")
+    assert (old.answer, old.outcomes) == ("a", "{}")
