@@ -45,14 +45,21 @@ class ProviderError(ServerError):
     Attributes:
         retry_after: Seconds the provider asked to wait, or None.
         transient: Whether the same call may succeed later.
+        congestion: Whether fewer calls at once would have helped (429, 503, 529).
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, transient: bool = True
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        transient: bool = True,
+        congestion: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.transient = transient
+        self.congestion = congestion
 
 
 class BudgetSpentError(ServerError):

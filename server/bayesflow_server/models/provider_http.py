@@ -58,6 +58,7 @@ class Provider:
             f"{self.title} answered HTTP {status} for {model}: {said}",
             retry_after=retry_after_seconds(headers, time.time),
             transient=status in _TRANSIENT or status >= 500,
+            congestion=status in (429, 503, 529),
         )
 
     def unreachable(self, model: str, *, timed_out: bool) -> ProviderError:
