@@ -1,12 +1,20 @@
 """Workflows and edits as JSON text, for journals and stores."""
 
 import json
+from collections.abc import Sequence
 from typing import cast
 
 from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.types import Step, Workflow
 
-__all__ = ["decode_edit", "decode_workflow", "encode_edit", "encode_workflow"]
+__all__ = [
+    "decode_edit",
+    "decode_workflow",
+    "decode_workflows",
+    "encode_edit",
+    "encode_workflow",
+    "encode_workflows",
+]
 
 
 def encode_workflow(workflow: Workflow) -> str:
@@ -25,6 +33,16 @@ def decode_workflow(text: str) -> Workflow:
     data = json.loads(text)
     steps = cast("list[list[str]]", data["steps"])
     return Workflow(data["preamble"], tuple(Step(*step) for step in steps), data["indent"])
+
+
+def encode_workflows(workflows: Sequence[Workflow]) -> str:
+    """The workflows as a JSON list."""
+    return json.dumps([encode_workflow(workflow) for workflow in workflows])
+
+
+def decode_workflows(text: str) -> tuple[Workflow, ...]:
+    """The workflows that `encode_workflows` wrote."""
+    return tuple(decode_workflow(one) for one in cast("list[str]", json.loads(text)))
 
 
 def encode_edit(edit: Edit) -> str:

@@ -5,7 +5,8 @@ A newcomer's tour. `Search.generations()` is the whole of Algorithm 2: T rounds,
 
     1. extend     s_t and a rollout from the prior; K-1 further rollouts        (line 1-2)
     2. score      g = log (1/K) Σ_k exp(β·R(rollout_k)); at t = T, g = β·R(s)   (line 2)
-    3. refine     M edits of complete workflows, one after the other            (line 3-4)
+    3. refine     workflows handed in from outside, then M edits of complete
+                  workflows, one after the other                                (line 3-4)
     4. select     N children from particles (and injected edits), `selection`   (line 5-6)
 
 Everything before the selection runs in parallel; selection is the only barrier. There is none after
@@ -14,13 +15,20 @@ round T: the last population is weighted by exp(ℓ + β·R).
 
 import asyncio
 import statistics
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from bayesflow_sampler.codec import decode_edit, decode_workflow, encode_edit, encode_workflow
+from bayesflow_sampler.codec import (
+    decode_edit,
+    decode_workflow,
+    decode_workflows,
+    encode_edit,
+    encode_workflow,
+    encode_workflows,
+)
 from bayesflow_sampler.controller import Controller
 from bayesflow_sampler.options import SearchOptions
-from bayesflow_sampler.ports import Edit, Journal, Prior, Refiner, Reward
+from bayesflow_sampler.ports import Edit, Journal, Prior, Refiner, Reward, Suggestions
 from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.selection import select
 from bayesflow_sampler.shrinkage import reward_variance, shrink
@@ -62,7 +70,10 @@ class _Grown:
 
 @dataclass
 class Search:
-    """One search: the prior, reward, refiner and journal it uses, its options and its seed."""
+    """One search: the prior, reward, refiner and journal it uses, its options and its seed.
+
+    `suggestions`, if given, brings in whole workflows from outside while the search is under way.
+    """
 
     prior: Prior
     reward: Reward
@@ -70,6 +81,7 @@ class Search:
     journal: Journal
     options: SearchOptions
     seed: int
+    suggestions: Suggestions | None = None
     _seen: set[str] = field(default_factory=set[str], init=False)
     _evaluations: list[Evaluation] = field(default_factory=list[Evaluation], init=False)
 
@@ -220,9 +232,13 @@ class Search:
     async def _refine(
         self, number: int, rollouts: Sequence[Candidate], rows: RowSet
     ) -> tuple[Candidate, ...]:
-        """Lines 3-4: M edits, each scored and put into the pool before the next is made."""
+        """Lines 3-4: M edits, each scored and put into the pool before the next is made.
+
+        Workflows handed in from outside enter as edits do, in front of them.
+        """
         pool = {candidate.workflow.workflow_id: candidate for candidate in rollouts}
-        refined: list[Candidate] = []
+        refined = await self._submitted(number, pool, rows)
+        pool |= {candidate.workflow.workflow_id: candidate for candidate in refined}
         for index in range(self.options.refinements):
             edit = await self._edit(DrawKey("refine", number, index), list(pool.values()))
             self._seen.add(edit.workflow.workflow_id)
@@ -233,6 +249,29 @@ class Search:
             pool.setdefault(edit.workflow.workflow_id, candidate)
             refined.append(candidate)
         return tuple(refined)
+
+    async def _submitted(self, number: int, pool: Collection[str], rows: RowSet) -> list[Candidate]:
+        """What was handed in since the round before, scored; less what the pool holds already."""
+        suggested = {one.workflow_id: one for one in await self._suggested(number)}
+        fresh = [one for name, one in suggested.items() if name not in pool]
+        self._seen.update(one.workflow_id for one in fresh)
+        async with asyncio.TaskGroup() as group:
+            scored = [group.create_task(self.reward.score(one, rows)) for one in fresh]
+        return [
+            Candidate(one, task.result(), number, "submitted", clean=False)
+            for one, task in zip(fresh, scored, strict=True)
+        ]
+
+    async def _suggested(self, number: int) -> Sequence[Workflow]:
+        if self.suggestions is None:
+            return ()
+        key = DrawKey("suggest", number, 0)
+        known = await self.journal.recall(key)
+        if known is not None:
+            return decode_workflows(known)
+        workflows = await self.suggestions.take(number)
+        await self.journal.record(key, encode_workflows(workflows))
+        return workflows
 
     async def _edit(self, key: DrawKey, pool: Sequence[Candidate]) -> Edit:
         known = await self.journal.recall(key)
@@ -251,13 +290,19 @@ class Search:
         *,
         full: bool,
     ) -> tuple[Particle, ...]:
-        """Line 4: refined workflows as entries of the selection pool, projected to t steps."""
+        """Line 4: refined workflows as entries of the selection pool, projected to t steps.
+
+        A coherent prior has no continuation for the steps of others, so under one a workflow from
+        outside competes for the final pick alone.
+        """
         if self.options.refinement == "archive" or number == self.options.rounds:
             return ()
         centre = statistics.fmean(particle.value for particle in particles)
         variance = reward_variance(self._evaluations)
         entries: list[Particle] = []
         for candidate in refinements:
+            if candidate.origin == "submitted" and self.prior.coherent:
+                continue
             mean, noise = candidate.evaluation.mean, candidate.evaluation.noise()
             value = mean if full else shrink(mean, noise, centre, variance)
             prefix = candidate.workflow.prefix(number)

@@ -83,7 +83,7 @@ class DrawKey(NamedTuple):
     """Names one random draw, so that a result never depends on completion order.
 
     Attributes:
-        kind: What is drawn: `extend`, `complete` or `refine`.
+        kind: What is drawn: `extend`, `complete` or `refine`; `suggest` for what was handed in.
         round: Round t, from 1.
         particle: Index i of the particle, or m of the refinement.
         rollout: Index k of the rollout, from 0.

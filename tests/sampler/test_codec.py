@@ -3,7 +3,14 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesflow_sampler.codec import decode_edit, decode_workflow, encode_edit, encode_workflow
+from bayesflow_sampler.codec import (
+    decode_edit,
+    decode_workflow,
+    decode_workflows,
+    encode_edit,
+    encode_workflow,
+    encode_workflows,
+)
 from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.types import Step, Workflow
 
@@ -26,6 +33,11 @@ def test_an_edit_survives_its_journal(workflow: Workflow, parent: str) -> None:
     edit = Edit(workflow, parent)
 
     assert decode_edit(encode_edit(edit)) == edit
+
+
+@given(st.lists(workflows, max_size=3))
+def test_a_list_of_workflows_survives_its_journal(several: list[Workflow]) -> None:
+    assert decode_workflows(encode_workflows(several)) == tuple(several)
 
 
 def test_the_journal_text_is_one_line_of_json() -> None:

@@ -1,9 +1,9 @@
 """The store: everything that must outlive the process, in one SQLite file.
 
 `Store` is made of parts, one a subject: runs, pinned rows, journal, pool, executions, completions,
-evaluations. Reads go to one connection; writes are queued to one writer, which commits them in
-groups (`writer.py`) and returns once they are on the disk. Several processes may use one file.
-Other packages import `Store` and `records`, nothing else from here.
+evaluations, proposals. Reads go to one connection; writes are queued to one writer, which commits
+them in groups (`writer.py`) and returns once they are on the disk. Several processes may use one
+file. Other packages import `Store` and `records`, nothing else from here.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from bayesflow_server.store.evaluations import EvaluationStore
 from bayesflow_server.store.executions import ExecutionStore
 from bayesflow_server.store.journal import JournalStore
 from bayesflow_server.store.pool import PoolStore
+from bayesflow_server.store.proposals import ProposalStore
 from bayesflow_server.store.runs import RunStore
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Store(
     ExecutionStore,
     CompletionStore,
     EvaluationStore,
+    ProposalStore,
 ):
     """One open database file. Every method may raise `StoreError`, and then wrote nothing.
 
