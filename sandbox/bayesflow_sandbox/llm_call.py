@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-__all__ = ["LLMCall", "LLMTurn", "Role", "parse_llm_call"]
+__all__ = ["LLMCall", "LLMTurn", "Role", "Tier", "parse_llm_call"]
 
 Role = Literal["system", "user", "assistant"]
+Tier = Literal["strong", "cheap"]
 
 MAX_TEXT_BYTES: Final = 1_000_000
 MAX_TURNS: Final = 1_000
@@ -29,6 +30,7 @@ _PARAMETERS: Final[tuple[str, ...]] = (
     "instructions",
     "stop",
     "max_tokens",
+    "tier",
 )
 
 
@@ -53,6 +55,7 @@ class LLMCall:
         instructions: What it is to do, or "".
         stop: Texts that end the generation, at most 16.
         max_tokens: The most tokens to generate, 1 to 131,072, or None.
+        tier: Which of the host's models is to answer, where it offers tiers; None: its usual one.
     """
 
     turns: tuple[LLMTurn, ...]
@@ -62,6 +65,7 @@ class LLMCall:
     instructions: str = ""
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
+    tier: Tier | None = None
 
 
 def parse_llm_call(args: tuple[object, ...], kwargs: Mapping[str, object]) -> LLMCall:
@@ -80,6 +84,7 @@ def parse_llm_call(args: tuple[object, ...], kwargs: Mapping[str, object]) -> LL
         instructions=_text("instructions", given.get("instructions", "")),
         stop=_stop(given.get("stop")),
         max_tokens=_max_tokens(given.get("max_tokens")),
+        tier=_tier(given.get("tier")),
     )
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in _texts(call))
     if size > MAX_TEXT_BYTES:
@@ -158,6 +163,16 @@ def _integer(name: str, value: object, high: int) -> int:
 
 def _max_tokens(value: object) -> int | None:
     return None if value is None else _integer("max_tokens", value, MAX_TOKENS)
+
+
+def _tier(value: object) -> Tier | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"call_llm(): tier must be a string or None, not {_kind(value)}")
+    match value:
+        case None | "strong" | "cheap":
+            return value
+        case _:
+            raise ValueError("call_llm(): tier is 'strong', 'cheap' or None")
 
 
 def _text(name: str, value: object) -> str:

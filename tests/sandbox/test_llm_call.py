@@ -36,6 +36,12 @@ def test_arguments_may_be_positional_in_the_paper_s_order() -> None:
     assert isinstance(call.temperature, float)
 
 
+@pytest.mark.parametrize("tier", ["strong", "cheap", None])
+def test_a_call_may_name_a_tier(tier: str | None) -> None:
+    assert parse(["a"], tier=tier).tier == tier
+    assert parse(["a"], None, 1, "", "", None, None, tier).tier == tier
+
+
 @pytest.mark.parametrize("stop", [None, [], ()])
 def test_no_stop_is_empty(stop: object) -> None:
     assert parse(["a"], stop=stop).stop == ()
@@ -66,6 +72,9 @@ WRONG_TYPES: list[Arguments] = [
     ((["a"],), {"model": "other"}),
     ((["a"],), {"messages": ["b"]}),
     ((["a"], 0, 1, "", "", None, 1, 2), {}),
+    ((["a"], 0, 1, "", "", None, 1, "cheap", 2), {}),
+    ((["a"],), {"tier": ["strong"]}),
+    ((["a"],), {"tier": True}),
 ]
 
 OUT_OF_RANGE: list[Arguments] = [
@@ -86,6 +95,9 @@ OUT_OF_RANGE: list[Arguments] = [
     ((["a"],), {"max_tokens": 10**9}),
     ((["a"],), {"stop": ""}),
     ((["a"],), {"stop": ["x"] * 17}),
+    ((["a"],), {"tier": "medium"}),
+    ((["a"],), {"tier": ""}),
+    ((["a"],), {"tier": "Strong"}),
 ]
 
 
@@ -108,7 +120,16 @@ ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3)
 )
 NAMES = st.sampled_from(
-    ["messages", "temperature", "num_of_response", "agent_role", "instructions", "stop", "other"]
+    [
+        "messages",
+        "temperature",
+        "num_of_response",
+        "agent_role",
+        "instructions",
+        "stop",
+        "tier",
+        "other",
+    ]
 )
 
 

@@ -203,6 +203,7 @@ class ExecutionRecord:
     """One workflow run on one row. ``scope`` is a run or an evaluation; ``error`` is JSON.
 
     ``outcomes`` is JSON: how many of its calls ended otherwise than well, by stop reason.
+    ``trace`` shows its last calls, cut short, where a refiner may ask for them; else it is empty.
     """
 
     scope: str
@@ -221,6 +222,7 @@ class ExecutionRecord:
     seconds: float = 0.0
     replicate: int = 0
     outcomes: str = "{}"
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,12 @@ async def m002_proposals_rewards_outcomes(db: aiosqlite.Connection) -> None:
         await db.execute_fetchall(statement)
 
 
+@migration
+async def m003_traces(db: aiosqlite.Connection) -> None:
+    """What an execution asked its models, for the refiner."""
+    await db.execute_fetchall("ALTER TABLE executions ADD COLUMN trace TEXT NOT NULL DEFAULT ''")
+
+
 PROPOSALS = """
 CREATE TABLE proposals (
   run_id TEXT NOT NULL REFERENCES runs, name TEXT NOT NULL, proposal_id TEXT NOT NULL UNIQUE,
