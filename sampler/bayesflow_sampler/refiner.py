@@ -1,10 +1,10 @@
 """The refiner of paper §5 for grammars: pick one of the best, make one consequential edit.
 
-The pick is the paper's: the C=3 best of the pool, one of them by a softmax of the reward at
-temperature 0.1. The edit replaces one step by another production of the same state; if that
-leads to another state, later steps are kept where the grammar still writes them, else redrawn.
-Which edit: productions that stood in well-scored workflows are likelier (the grammar's twin of a
-textual gradient); an edit seen before is asked again at most twice.
+The pick is the search operator's (the paper's unless another is chosen). The edit replaces one
+step by another production of the same state; if that leads to another state, later steps are kept
+where the grammar still writes them, else redrawn. Which edit: productions that stood in well-scored
+workflows are likelier (the grammar's twin of a textual gradient); an edit seen before is asked
+again at most twice.
 """
 
 import math
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.grammar import PREAMBLE, Grammar, Production
+from bayesflow_sampler.operators import TEMPERATURE, Operator, pick, quantile_index
 from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.types import Candidate, DrawKey, Step, Workflow
 from bayesflow_sampler.weights import normalise
 
-__all__ = ["GrammarRefiner", "pick_parent"]
+__all__ = ["GrammarRefiner"]
 
-TOP: Final = 3
-TEMPERATURE: Final = 0.1
 _ATTEMPTS: Final = 3
 
 
@@ -33,18 +32,6 @@ class _Move(NamedTuple):
     production: Production
 
 
-def pick_parent(pool: Sequence[Candidate], quantile: float) -> Candidate:
-    """One of the three best by a softmax of the reward at temperature 0.1 (paper §5).
-
-    Args:
-        pool: Scored complete workflows, at least one; ties keep their order.
-        quantile: A uniform in [0, 1).
-    """
-    best = sorted(pool, key=lambda candidate: -candidate.evaluation.mean)[:TOP]
-    weights = normalise([candidate.evaluation.mean / TEMPERATURE for candidate in best])
-    return best[_quantile_index(weights, quantile)]
-
-
 @dataclass(frozen=True)
 class GrammarRefiner:
     """Edits workflows within a grammar.
@@ -52,18 +39,20 @@ class GrammarRefiner:
     Attributes:
         grammar: The grammar that wrote them.
         seed: The run's seed.
+        operator: Which workflow is edited.
     """
 
     grammar: Grammar
     seed: int
+    operator: Operator = "best"
 
     async def refine(self, pool: Sequence[Candidate], seen: Collection[str], key: DrawKey) -> Edit:
-        """One edit of one of the best workflows; unseen if three tries find one."""
+        """One edit of the workflow that the operator picks; unseen if three tries find one."""
         effects = _step_effects(pool)
         edit: Edit | None = None
         for attempt in range(_ATTEMPTS):
             path = (*key, attempt)
-            parent = pick_parent(pool, uniform(self.seed, *path, "parent"))
+            parent = pick(self.operator, pool, self.seed, *path)[0]
             moves = self._moves(parent.workflow)
             if not moves:
                 edit = Edit(parent.workflow, parent.workflow.workflow_id)
@@ -74,7 +63,7 @@ class GrammarRefiner:
                 + math.log(move.production.probability)
                 for move in moves
             ]
-            chosen = moves[_quantile_index(normalise(gains), uniform(self.seed, *path, "move"))]
+            chosen = moves[quantile_index(normalise(gains), uniform(self.seed, *path, "move"))]
             workflow = self._apply(parent.workflow, chosen, path)
             edit = Edit(workflow, parent.workflow.workflow_id)
             if workflow.workflow_id not in seen:
@@ -116,12 +105,3 @@ def _step_effects(pool: Sequence[Candidate]) -> dict[Step, float]:
         for step in candidate.workflow.steps:
             scores.setdefault(step, []).append(candidate.evaluation.mean)
     return {step: statistics.fmean(values) for step, values in scores.items()}
-
-
-def _quantile_index(weights: Sequence[float], quantile: float) -> int:
-    cumulative = 0.0
-    for index, weight in enumerate(weights):
-        cumulative += weight
-        if quantile < cumulative:
-            return index
-    return len(weights) - 1

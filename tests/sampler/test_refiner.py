@@ -1,8 +1,11 @@
 import math
 from collections import Counter
 
+import pytest
+
+from bayesflow_sampler.operators import TEMPERATURE, Operator, pick, pick_parent
 from bayesflow_sampler.ports import Edit, Refiner
-from bayesflow_sampler.refiner import TEMPERATURE, GrammarRefiner, pick_parent
+from bayesflow_sampler.refiner import GrammarRefiner
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, RowSet, Workflow
 from bayesflow_sampler.weights import normalise
 from fakes.approx import approx
@@ -143,3 +146,15 @@ async def test_a_grammar_with_one_workflow_gives_the_parent_back() -> None:
     edit = await GrammarRefiner(single.grammar, 0).refine([lone], set(), DrawKey("refine", 1, 0))
 
     assert edit == Edit(lone.workflow, lone.workflow.workflow_id)
+
+
+@pytest.mark.parametrize("operator", ["linear", "evolutionary", "tree"])
+async def test_other_search_operators_pick_the_workflow_that_is_edited(operator: Operator) -> None:
+    refiner: Refiner = GrammarRefiner(TOY.grammar, seed=1, operator=operator)
+    for m in range(20):
+        key = DrawKey("refine", 1, m)
+        parent = pick(operator, pool(), 1, *key, 0)[0]
+        edit = await refiner.refine(pool(), set(), key)
+
+        assert edit.parent_id == parent.workflow.workflow_id
+        assert TOY.grammar.log_probability(edit.workflow) > -math.inf
