@@ -1,6 +1,6 @@
 """The ways in which models wrap the steps they write, each a function of the steps.
 
-All of them mean the same workflow; `fakes.writers` picks one for each answer.
+All of them mean the same workflow; `fakes.optimizers` picks one for each answer.
 """
 
 from collections.abc import Callable, Sequence
