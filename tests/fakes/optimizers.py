@@ -23,8 +23,8 @@ Kind = Literal["continue", "repair", "critique", "edit"]
 class _Variant(NamedTuple):
     """A step that the optimizers know.
 
-    `next` names the state behind it, None the end. A sound one runs; whether it is any good is
-    another question.
+    `next` names the state behind it, None the end. A sound one runs and holds no `try`; whether it
+    is any good is another question.
     """
 
     title: str
@@ -61,6 +61,7 @@ _STATES: Final[dict[str, tuple[_Variant, ...]]] = {
             "Tidy with care",
             'try:\n    out = str(int(out))\nexcept ValueError:\n    out = "0"',
             "answer",
+            sound=False,
         ),
     ),
     "answer": (
@@ -102,7 +103,7 @@ class GoodOptimizer:
             return _CRITIQUE
         seed = _digest(self._seed, text, request.sample)
         kept, steps = _steps(_written(text, kind), kind, seed, sound=True)
-        return fenced(_answer(kept, steps, whole=kind == "edit"))
+        return fenced(_answer(kept, steps, whole=_asks_for_all(text)))
 
 
 class MessyOptimizer:
@@ -123,13 +124,18 @@ class MessyOptimizer:
         # A model mends most of its faults when it is shown them, not all.
         sound = kind == "repair" and uniform(seed, "mends") < 0.75
         kept, steps = _steps(_written(text, kind), kind, seed, sound=sound)
-        answer = _answer(kept, steps, whole=kind == "edit")
+        answer = _answer(kept, steps, whole=_asks_for_all(text))
         return _chosen(STYLES, seed, "style")(answer)
+
+
+def _asks_for_all(text: str) -> bool:
+    """An edit, or its repair: there is no prefix, so the whole workflow is wanted."""
+    return re.search(r"\bedit\b", text.lower()) is not None
 
 
 def _kind(text: str) -> Kind:
     lowered = text.lower()
-    edits = re.search(r"\bedit\b", lowered) is not None
+    edits = _asks_for_all(text)
     if re.search(r"try-except|cannot be used|correct(?:ed)? (?:it|version)", lowered):
         return "repair"
     if not edits and ("critique" in lowered or "no code" in lowered):
