@@ -28,6 +28,8 @@ class SearchOptions:
             first round is fully scored when β is fitted.
         refinement: `inject` puts refined workflows among the particles (the paper), `archive` lets
             them compete for the final pick only and leaves the posterior whole.
+        lookahead: False leaves refinement alone (paper §4.3): round 1 draws N whole workflows, and
+            all later rounds edit the growing pool. Needs `archive` and at least one refinement.
     """
 
     particles: int = 10
@@ -39,6 +41,7 @@ class SearchOptions:
     resampling: Resampling = "systematic"
     minibatch: int | None = 20
     refinement: Refinement = "archive"
+    lookahead: bool = True
 
     def __post_init__(self) -> None:
         _within("particles", self.particles, 1, 1000)
@@ -50,6 +53,11 @@ class SearchOptions:
         beta = self.inverse_temperature
         if beta is not None and not 0 < beta <= 1000:
             raise OptionsError(f"`beta` must be above 0 and at most 1000, not {beta}.")
+        if not self.lookahead and (self.refinement == "inject" or not self.refinements):
+            raise OptionsError(
+                "Without `lookahead` nothing grows step by step, so there is nothing to inject "
+                "into: set `refinement` to `archive` and `refinements` to 1 or more."
+            )
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

@@ -10,13 +10,15 @@ A newcomer's tour. `Search.generations()` is the whole of Algorithm 2: T rounds,
     4. select     N children from particles (and injected edits), `selection`   (line 5-6)
 
 Everything before the selection runs in parallel; selection is the only barrier. There is none after
-round T: the last population is weighted by exp(ℓ + β·R).
+round T: the last population is weighted by exp(ℓ + β·R). Without look-ahead (paper §4.3) the N
+workflows of round 1 stay as they are, nothing is selected, and each round edits the growing pool.
 """
 
 import asyncio
 import statistics
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from bayesflow_sampler.codec import (
     decode_edit,
@@ -44,6 +46,11 @@ from bayesflow_sampler.types import (
 from bayesflow_sampler.weights import effective_sample_size, log_mean_exp
 
 __all__ = ["Search"]
+
+_NO_LOOKAHEAD: Final = (
+    "No look-ahead: the posterior rests on the workflows that round 1 drew from the prior; those "
+    "that were edited compete for the final pick alone."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class Search:
     suggestions: Suggestions | None = None
     _seen: set[str] = field(default_factory=set[str], init=False)
     _evaluations: list[Evaluation] = field(default_factory=list[Evaluation], init=False)
+    _edits: list[Candidate] = field(default_factory=list[Candidate], init=False)
 
     async def generations(self) -> AsyncIterator[Generation]:
         """Algorithm 2: yields each round's generation as soon as it is selected.
@@ -93,6 +101,7 @@ class Search:
         """
         self._seen.clear()
         self._evaluations.clear()
+        self._edits.clear()
         controller = Controller(self.options, self.reward.size("validation"), self.seed)
         children = [_Child(self.prior.root) for _ in range(self.options.particles)]
         for number in range(1, self.options.rounds + 1):
@@ -113,6 +122,8 @@ class Search:
         full = len(rows.positions) == self.reward.size("validation")
         rollouts = [rollout for one in grown for rollout in one.rollouts]
         notes = controller.observe([c.evaluation.mean for c in rollouts if c.clean]) if full else ()
+        if number == 1 and not self.options.lookahead:
+            notes = (*notes, _NO_LOOKAHEAD)
         beta = controller.inverse_temperature
         self._evaluations += [rollout.evaluation for rollout in rollouts]
         refinements = await self._refine(number, rollouts, rows)
@@ -137,9 +148,11 @@ class Search:
         return generation, children
 
     def _select(self, number: int, pool: Sequence[Particle]) -> list[_Child]:
-        """Lines 5-6; none after the last round."""
+        """Lines 5-6; none after the last round, nor without look-ahead."""
         if number == self.options.rounds:
             return []
+        if not self.options.lookahead:
+            return [_child(entry, index, entry.log_weight) for index, entry in enumerate(pool)]
         chosen = select(
             [entry.log_weight for entry in pool],
             [entry.score for entry in pool],
@@ -161,7 +174,7 @@ class Search:
             evaluation = await self.reward.score(child.whole.workflow, rows)
             return _Grown(child, child.prefix, (replace(child.whole, evaluation=evaluation),), True)
         first = await self._draw(DrawKey("extend", number, index), child.prefix)
-        last = number == self.options.rounds
+        last = number == self.options.rounds or not self.options.lookahead
         prefix = first if last else first.prefix(number)
         terminal = len(first) <= len(prefix)
         further = 0 if terminal else self.options.rollouts - 1
@@ -237,6 +250,8 @@ class Search:
         Workflows handed in from outside enter as edits do, in front of them.
         """
         pool = {candidate.workflow.workflow_id: candidate for candidate in rollouts}
+        for candidate in await self._rescored(rows):
+            pool.setdefault(candidate.workflow.workflow_id, candidate)
         refined = await self._submitted(number, pool, rows)
         pool |= {candidate.workflow.workflow_id: candidate for candidate in refined}
         for index in range(self.options.refinements):
@@ -248,7 +263,18 @@ class Search:
             )
             pool.setdefault(edit.workflow.workflow_id, candidate)
             refined.append(candidate)
+        if not self.options.lookahead:
+            self._edits += refined
         return tuple(refined)
+
+    async def _rescored(self, rows: RowSet) -> list[Candidate]:
+        """The edits of earlier rounds, where they stay in the pool, on this round's rows."""
+        async with asyncio.TaskGroup() as group:
+            scored = [group.create_task(self.reward.score(c.workflow, rows)) for c in self._edits]
+        return [
+            replace(candidate, evaluation=task.result())
+            for candidate, task in zip(self._edits, scored, strict=True)
+        ]
 
     async def _submitted(self, number: int, pool: Collection[str], rows: RowSet) -> list[Candidate]:
         """What was handed in since the round before, scored; less what the pool holds already."""

@@ -18,6 +18,7 @@ def test_the_defaults_are_the_balanced_preset() -> None:
         resampling="systematic",
         minibatch=20,
         refinement="archive",
+        lookahead=True,
     )
 
 
@@ -45,3 +46,11 @@ def test_a_count_out_of_range_is_refused_with_its_range(
 def test_a_beta_out_of_range_is_refused(beta: float) -> None:
     with pytest.raises(OptionsError, match="`beta` must be above 0"):
         SearchOptions(inverse_temperature=beta)
+
+
+def test_without_look_ahead_there_must_be_something_to_refine_and_nothing_to_inject_into() -> None:
+    assert not SearchOptions(lookahead=False).lookahead
+    with pytest.raises(OptionsError, match="set `refinement` to `archive`"):
+        SearchOptions(lookahead=False, refinement="inject")
+    with pytest.raises(OptionsError, match="`refinements` to 1 or more"):
+        SearchOptions(lookahead=False, refinements=0)
