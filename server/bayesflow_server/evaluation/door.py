@@ -5,33 +5,70 @@ claims to have cost is ignored: this counts.
 """
 
 import asyncio
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from bayesflow_sandbox.errors import CallRefusedError
-from bayesflow_sandbox.llm_call import LLMCall
+from bayesflow_sandbox.llm_call import LLMCall, Tier
+from bayesflow_server.evaluation.call_log import CallLog
+from bayesflow_server.evaluation.outcomes import NOT_WELL
 from bayesflow_server.gateway.cache_key import CallContext
 from bayesflow_server.gateway.gateway import Answer, ModelSession
-from bayesflow_server.models.chat import ChatMessage, ChatRequest
+from bayesflow_server.gateway.usage import list_price_usd
+from bayesflow_server.models.chat import ChatMessage, ChatRequest, Usage
 
-__all__ = ["Door", "Meter"]
+__all__ = ["NO_TIERS", "Door", "Meter", "Tiers", "list_cost_usd"]
+
+Tiers = Mapping[Tier, ModelSession]
+NO_TIERS: Final[Tiers] = {}
 
 
 @dataclass
 class Meter:
-    """What one execution used; tokens and cost as if nothing had been cached."""
+    """What one execution used; tokens and cost as if nothing had been cached.
+
+    Attributes:
+        calls: Answers that models gave, cached ones included.
+        cached_calls: Answers that the cache gave.
+        input_tokens: Tokens of the questions.
+        output_tokens: Tokens of the answers.
+        outcomes: How many answers ended otherwise than well, by stop reason.
+    """
 
     calls: int = 0
     cached_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    _costs: list[float | None] = field(default_factory=list[float | None], init=False)
 
-    def count(self, answer: Answer) -> None:
-        """Adds one answered request."""
+    def count(self, answer: Answer, cost_usd: float | None) -> None:
+        """Adds one answered request and its list price."""
+        completion = answer.completion
         self.calls += 1
         self.cached_calls += answer.cached
-        self.input_tokens += answer.completion.usage.input_tokens
-        self.output_tokens += answer.completion.usage.output_tokens
+        self.input_tokens += completion.usage.input_tokens
+        self.output_tokens += completion.usage.output_tokens
+        self._costs.append(cost_usd)
+        if completion.stop_reason in NOT_WELL:
+            self.outcomes[completion.stop_reason] += 1
+
+    @property
+    def usd(self) -> float | None:
+        """List price of all answers together, or None if a part is unknown."""
+        known = [cost for cost in self._costs if cost is not None]
+        # Exactly rounded, so that the order in which concurrent answers came does not show.
+        return math.fsum(known) if len(known) == len(self._costs) else None
+
+
+class _Question(NamedTuple):
+    """What makes two requests of one execution equal."""
+
+    model: str
+    request: ChatRequest
 
 
 @dataclass
@@ -43,15 +80,19 @@ class Door:
         example: The row's id.
         replicate: Which pass over the rows.
         seed: The run's seed.
+        tiers: The models that a call may name by tier, on the same account; none: no tiers.
         meter: What was used so far.
+        log: The last calls, cut short.
     """
 
     session: ModelSession
     example: str
     replicate: int
     seed: int
+    tiers: Tiers = field(default_factory=lambda: NO_TIERS)
     meter: Meter = field(default_factory=Meter)
-    _asked: Counter[ChatRequest] = field(default_factory=Counter[ChatRequest], init=False)
+    log: CallLog = field(default_factory=CallLog)
+    _asked: Counter[_Question] = field(default_factory=Counter[_Question], init=False)
     _serving: set[asyncio.Task[object]] = field(
         default_factory=set[asyncio.Task[object]], init=False
     )
@@ -60,8 +101,11 @@ class Door:
     async def call_llm(self, call: LLMCall) -> list[str]:
         """The texts of one `call_llm`, `num_of_response` of them.
 
+        Refused, cut and empty answers are texts as they are; the meter counts them.
+
         Raises:
-            CallRefusedError: The execution is over.
+            CallRefusedError: The execution is over, the run offers no such tier, or the prompt is
+                longer than the model's context.
         """
         task = asyncio.current_task()
         if self._closed or task is None:
@@ -85,30 +129,74 @@ class Door:
             await asyncio.wait(self._serving)
 
     async def _answer(self, call: LLMCall) -> list[str]:
+        session = self._model(call.tier)
         request = ChatRequest(
             messages=_turns(call),
             temperature=call.temperature,
             max_tokens=call.max_tokens,
             stop=call.stop,
         )
-        return [await self._ask(request) for _ in range(call.num_of_response)]
+        contexts = self._contexts(_Question(session.model.identity, request), call.num_of_response)
+        logged = self.log.begin(request)
+        answers = await _complete_many(session, request, contexts)
+        for answer in answers:
+            self.meter.count(answer, list_cost_usd(session, answer.completion.usage))
+        completions = [answer.completion for answer in answers]
+        logged.answered(completions)
+        # An answer that met the end of the context halfway is one that was cut: it has a text.
+        if any(one.stop_reason == "context_overflow" and not one.text for one in completions):
+            raise CallRefusedError(_too_long(request, completions[0].usage))
+        return [completion.text for completion in completions]
 
-    async def _ask(self, request: ChatRequest) -> str:
-        ordinal = self._asked[request]
-        self._asked[request] += 1
-        context = CallContext(self.example, self.replicate, ordinal, self.seed)
-        answer = await self.session.complete(request, context)
-        self.meter.count(answer)
-        return answer.completion.text
+    def _model(self, tier: Tier | None) -> ModelSession:
+        if tier is None:
+            return self.session
+        if tier not in self.tiers:
+            offered = ", ".join(f"'{name}'" for name in sorted(self.tiers))
+            raise CallRefusedError(
+                f"call_llm(): this run offers {'the tiers ' + offered if offered else 'no tiers'}; "
+                f"leave out tier={tier!r}"
+            )
+        return self.tiers[tier]
+
+    def _contexts(self, question: _Question, count: int) -> list[CallContext]:
+        """A context for each of the `count` draws that this question asks for now."""
+        first = self._asked[question]
+        self._asked[question] += count
+        return [
+            CallContext(self.example, self.replicate, ordinal, self.seed)
+            for ordinal in range(first, first + count)
+        ]
 
     def get_usage_summary(self) -> dict[str, float]:
-        """What the workflow is told of its usage so far."""
+        """What the workflow is told of its usage so far; a price that is unknown reads as 0."""
         return {
-            "total_cost": 0.0,
+            "total_cost": self.meter.usd or 0.0,
             "calls": self.meter.calls,
             "input_tokens": self.meter.input_tokens,
             "output_tokens": self.meter.output_tokens,
         }
+
+
+def list_cost_usd(session: ModelSession, usage: Usage) -> float | None:
+    """List price of these tokens, as if nothing were cached; None if it is unknown."""
+    del usage
+    return list_price_usd(session.model.spec)
+
+
+async def _complete_many(
+    session: ModelSession, request: ChatRequest, contexts: Sequence[CallContext]
+) -> list[Answer]:
+    return [await session.complete(request, context) for context in contexts]
+
+
+def _too_long(request: ChatRequest, usage: Usage) -> str:
+    characters = sum(len(turn.content) for turn in request.messages)
+    tokens = f", {usage.input_tokens} tokens" if usage.input_tokens else ""
+    return (
+        f"call_llm(): the prompt ({characters} characters{tokens}) is longer than the model's "
+        "context; shorten it"
+    )
 
 
 def _turns(call: LLMCall) -> tuple[ChatMessage, ...]:

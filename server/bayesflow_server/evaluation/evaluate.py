@@ -3,26 +3,33 @@
 workflow × rows → sandbox ⇄ gateway ⇄ model → answer → scorer → one execution record a row.
 An execution that is on record is not run again, so a resumed run goes on where it stopped. A
 workflow that fails, or that the policy refuses, is data (score 0 and its error); an outage or a
-spent budget is an exception.
+spent budget is an exception. Records and summaries hold accuracy; the sampler gets the reward, from
+which the cost may have been taken (`penalty.py`).
 """
 
 import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.outcome import Failure, Outcome, answer_of
 from bayesflow_sandbox.sandbox import Sandbox
-from bayesflow_server.evaluation.door import Door
+from bayesflow_server.errors import InputError
+from bayesflow_server.evaluation.door import NO_TIERS, Door, Tiers, list_cost_usd
 from bayesflow_server.evaluation.example import Row
-from bayesflow_server.evaluation.scorers import Scorer
+from bayesflow_server.evaluation.judging import Grade, Grader
+from bayesflow_server.evaluation.outcomes import UNGRADED, outcomes_json
+from bayesflow_server.evaluation.penalty import CostPenalty
+from bayesflow_server.evaluation.scorers import ComputedScorer, Judge, Scorer
 from bayesflow_server.gateway.gateway import ModelSession
-from bayesflow_server.gateway.usage import list_price_usd, total_usd
+from bayesflow_server.gateway.usage import total_usd
+from bayesflow_server.models.chat import Usage
 from bayesflow_server.store.records import ExecutionRecord, Split, SummaryRecord
 from bayesflow_server.store.store import Store
 from bayesflow_server.store.text import storable
@@ -56,6 +63,10 @@ class Evaluator:
         store: Where the executions are kept.
         seed: The run's seed.
         replicate: Which pass over the rows.
+        tiers: Models that a workflow may name by tier, on the scope's account; none: no tiers.
+        judge: The judge model, on the scope's account, for a scorer that needs one.
+        cost_weight: λ of the cost penalty, at least 0.
+        cost_cap_usd: Cost of a row at which the whole λ is taken; needed where λ > 0.
         on_execution: Told of each new execution.
         on_rows: Told how many rows a request covered, remembered ones included.
     """
@@ -68,6 +79,10 @@ class Evaluator:
     store: Store
     seed: int = 0
     replicate: int = 0
+    tiers: Tiers = field(default_factory=lambda: NO_TIERS)
+    judge: ModelSession | None = None
+    cost_weight: float = 0.0
+    cost_cap_usd: float | None = None
     on_execution: Callable[[ExecutionRecord], None] | None = None
     on_rows: Callable[[int], None] | None = None
     _known: dict[_Key, ExecutionRecord] = field(
@@ -79,6 +94,17 @@ class Evaluator:
         # Enough to keep the model busy while answers are read and scored.
         wanted = 2 * self.session.model.concurrency + 2
         self._slots = asyncio.Semaphore(min(wanted, _MOST_CONCURRENT))
+        self._penalty = CostPenalty.of(self.cost_weight, self.cost_cap_usd)
+        if self._penalty is not None:
+            _check_prices([self.session, *self.tiers.values()])
+        self._score: Grader | ComputedScorer = self._scoring()
+
+    def _scoring(self) -> Grader | ComputedScorer:
+        if not isinstance(self.scorer, Judge):
+            return self.scorer
+        if self.judge is None:
+            raise InputError("The scorer 'judge' needs a judge model: name one in `options.judge`.")
+        return Grader(self.scorer, self.judge, self.replicate, self.seed)
 
     async def load(self) -> None:
         """Reads what earlier sittings executed."""
@@ -93,30 +119,57 @@ class Evaluator:
     async def score(self, workflow: Workflow, rows: RowSet) -> Evaluation:
         """Scores the workflow on these rows, running it where no execution is on record.
 
+        The scores are rewards: accuracy, less the cost penalty if there is one.
+
         Raises:
             BudgetSpentError: The budget has no room for a call.
             ProviderError: The provider kept failing.
         """
         # Rendered once: for each row it would cost as much as the rest of the bookkeeping.
         workflow_id, source = workflow.workflow_id, workflow.source
-        lock = self._locks.setdefault(workflow_id, asyncio.Lock())
-        async with lock:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._execution(workflow_id, source, rows.split, position))
-                    for position in rows.positions
-                ]
-            records = [task.result() for task in tasks]
+        async with self._alone(workflow_id):
+            records = await self._executions(workflow_id, source, rows)
             await self._summarise(workflow_id, rows.split)
         if self.on_rows is not None:
             self.on_rows(len(records))
-        scores = tuple(record.score for record in records)
-        return Evaluation(workflow_id, rows, scores, _common_failure(records))
+        return Evaluation(workflow_id, rows, self._rewards(records), _common_failure(records))
+
+    async def execute(self, workflow: Workflow, rows: RowSet) -> list[ExecutionRecord]:
+        """Runs the workflow on these rows where no execution is on record; no summary is made.
+
+        For a smoke run: what was executed is on record, and a later `score` does not repeat it.
+
+        Raises:
+            BudgetSpentError: The budget has no room for a call.
+            ProviderError: The provider kept failing.
+        """
+        workflow_id, source = workflow.workflow_id, workflow.source
+        async with self._alone(workflow_id):
+            return await self._executions(workflow_id, source, rows)
 
     def executions(self, workflow_id: str, split: str) -> list[ExecutionRecord]:
         """What is on record for a workflow and split, by position."""
         found = (self._known.get(_Key(workflow_id, split, p)) for p in range(self.size(split)))
         return [record for record in found if record is not None]
+
+    def _alone(self, workflow_id: str) -> asyncio.Lock:
+        """One caller a workflow: the next finds the executions on record."""
+        return self._locks.setdefault(workflow_id, asyncio.Lock())
+
+    def _rewards(self, records: Iterable[ExecutionRecord]) -> tuple[float, ...]:
+        if self._penalty is None:
+            return tuple(record.score for record in records)
+        return tuple(self._penalty.reward(record) for record in records)
+
+    async def _executions(
+        self, workflow_id: str, source: str, rows: RowSet
+    ) -> list[ExecutionRecord]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._execution(workflow_id, source, rows.split, position))
+                for position in rows.positions
+            ]
+        return [task.result() for task in tasks]
 
     async def _execution(
         self, workflow_id: str, source: str, split: Split, position: int
@@ -136,7 +189,7 @@ class Evaluator:
         self, workflow_id: str, source: str, split: Split, position: int
     ) -> ExecutionRecord:
         row = self.rows[split][position]
-        door = Door(self.session, row.id, self.replicate, self.seed)
+        door = Door(self.session, row.id, self.replicate, self.seed, self.tiers)
         started = time.monotonic()
         try:
             outcome = await self.sandbox.run_workflow(
@@ -144,8 +197,11 @@ class Evaluator:
             )
         finally:
             await door.aclose()
+        seconds = time.monotonic() - started
         answer = storable(answer_of(outcome.value)) if outcome.ok else None
+        grade = await self._grade(row, answer)
         meter = door.meter
+        outcomes = meter.outcomes if grade.graded else meter.outcomes | {UNGRADED: 1}
         return ExecutionRecord(
             scope=self.scope,
             workflow_id=workflow_id,
@@ -153,16 +209,26 @@ class Evaluator:
             position=position,
             row_id=row.id,
             answer=answer,
-            score=0.0 if answer is None else self.scorer.score(answer, row.target),
+            score=grade.score,
             error=_error_json(outcome),
             calls=meter.calls,
             cached_calls=meter.cached_calls,
             input_tokens=meter.input_tokens,
             output_tokens=meter.output_tokens,
-            cost_usd=list_price_usd(self.session.model.spec),
-            seconds=time.monotonic() - started,
+            cost_usd=meter.usd,
+            seconds=seconds,
             replicate=self.replicate,
+            outcomes=outcomes_json(outcomes),
+            # For the refiner, which is shown validation rows that could have scored higher.
+            trace=storable(door.log.text) if split == "validation" and grade.score < 1 else "",
         )
+
+    async def _grade(self, row: Row, answer: str | None) -> Grade:
+        if answer is None:
+            return Grade(0.0)
+        if isinstance(self._score, Grader):
+            return await self._score.grade(row, answer)
+        return Grade(self._score.score(answer, row.target))
 
     async def _summarise(self, workflow_id: str, split: Split) -> None:
         records = self.executions(workflow_id, split)
@@ -185,6 +251,7 @@ class Evaluator:
                 cost_usd=total_usd(record.cost_usd for record in records),
                 seconds=sum(record.seconds for record in records),
                 replicate=self.replicate,
+                reward=None if self._penalty is None else fmean(self._rewards(records)),
             )
         )
 
@@ -195,6 +262,15 @@ def failure_line(record: ExecutionRecord) -> str:
     place = f" in {failure.step}" if failure.step else ""
     line = f", line {failure.line}" if failure.line else ""
     return f"{failure.type}: {failure.message}{place}{line}"
+
+
+def _check_prices(sessions: Iterable[ModelSession]) -> None:
+    for session in sessions:
+        if list_cost_usd(session, Usage(1, 1)) is None:
+            raise InputError(
+                f"The price of {session.model.spec} is unknown, so its cost cannot join the "
+                "reward: set `cost_weight` to 0, or use a model with a known price."
+            )
 
 
 def _error_json(outcome: Outcome) -> str | None:

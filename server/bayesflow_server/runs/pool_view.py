@@ -1,10 +1,13 @@
 """The pool as a client sees it: ranked workflows with posterior, shrunk score and interval.
 
 Computed from what the store keeps, so any run can be looked at, at any β, while it works or years
-later, without a model call. The posterior covers clean prior draws of fully scored rounds.
+later, without a model call. The posterior covers clean prior draws of fully scored rounds. Where
+cost counts, posterior, shrunk score and interval are of the reward, the accuracy less its penalty;
+accuracy and cost themselves stand apart in each row's summary.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
@@ -23,13 +26,22 @@ _LEAST_SPREAD: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A summary as the shrinkage reads it."""
+    """A summary as the shrinkage reads it: its reward, with the variance of its accuracy.
+
+    The penalty varies little between the rows of a workflow, so the accuracy's variance serves for
+    both; only it is on record.
+    """
 
     summary: SummaryRecord
 
     @property
     def mean(self) -> float:
-        return self.summary.mean
+        return _reward(self.summary)
+
+    @property
+    def least(self) -> float:
+        """Lower end of what a reward can be, as far as the summary says."""
+        return 0.0 if self.summary.reward is None else -math.inf
 
     def noise(self) -> float:
         if self.summary.failed:
@@ -59,8 +71,9 @@ class PoolItem(NamedTuple):
     Attributes:
         row: How it came in and its validation summary.
         posterior: Its posterior probability, or None: not a clean draw of a fully scored round.
-        shrunk: Its validation mean shrunk towards the pool's, or None while it is not scored.
-        low: Lower end of a 95 % interval around the shrunk score.
+        shrunk: Its validation reward shrunk towards the pool's, or None while it is not scored;
+            below 0 where the cost penalty outweighs the accuracy.
+        low: Lower end of a 95 % interval around the shrunk reward.
         high: Upper end.
     """
 
@@ -123,7 +136,7 @@ def _posterior(
     for row in stored.rows:
         summary = row.validation
         full = summary is not None and (summary.failed or summary.rows >= stored.validation_rows)
-        rewards[row.entry.workflow_id] = summary.mean if summary is not None and full else None
+        rewards[row.entry.workflow_id] = _reward(summary) if summary is not None and full else None
     draws = [
         Draw(int(str(stat["round"])), str(name), float(share))
         for stat in stats
@@ -152,14 +165,18 @@ def _items(pool: Sequence[PoolRow], posterior: Posterior | None) -> list[PoolIte
         one = _Measured(row.validation)
         shrunk = shrink(one.mean, one.noise(), centre, variance)
         spread = posterior_spread(one.noise(), variance)
-        low, high = max(0.0, shrunk - _Z * spread), min(1.0, shrunk + _Z * spread)
+        low, high = max(one.least, shrunk - _Z * spread), min(1.0, shrunk + _Z * spread)
         items.append(PoolItem(row, share, shrunk, low, high))
     return items
 
 
+def _reward(summary: SummaryRecord) -> float:
+    return summary.mean if summary.reward is None else summary.reward
+
+
 def _order(item: PoolItem, sort: Sort) -> tuple[float, float, str]:
     """Sort key: the wanted figure first, then the shrunk score, then the id."""
-    shrunk = -(item.shrunk if item.shrunk is not None else -1.0)
+    shrunk = math.inf if item.shrunk is None else -item.shrunk
     name = item.row.entry.workflow_id
     summary = item.row.validation
     if sort == "posterior":

@@ -1,20 +1,21 @@
 import asyncio
+from itertools import permutations
 
 import pytest
 
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import parse_llm_call
-from bayesflow_server.evaluation.door import Door
-from bayesflow_server.gateway.budget import Budget, BudgetLimits
-from bayesflow_server.gateway.gateway import Gateway
-from bayesflow_server.models.chat import ChatMessage
+from bayesflow_server.evaluation.door import Door, Meter, Tiers
+from bayesflow_server.gateway.gateway import Answer
+from bayesflow_server.models.chat import ChatMessage, ChatRequest, Completion, StopReason, Usage
 from bayesflow_server.store.store import Store
+from fakes.approx import approx
 from fakes.models import FakeModel
+from fakes.sessions import EndingModel, free_session, priced_session
 
 
 def door(store: Store, model: FakeModel, example: str = "row") -> Door:
-    session = Gateway(store).session(model, Budget(BudgetLimits()), scope="run", role="executor")
-    return Door(session, example, replicate=0, seed=0)
+    return Door(free_session(store, model), example, replicate=0, seed=0)
 
 
 async def test_role_and_instructions_become_the_system_turn(store: Store) -> None:
@@ -84,3 +85,164 @@ async def test_once_the_execution_is_over_calls_in_flight_end_and_later_ones_are
         await here.call_llm(call)
     assert model.finished.total() == 1
     assert model.started.total() == 2
+
+
+# --- outcomes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ending"), [("half an ans", "length"), ("I cannot", "refusal"), ("", "empty")]
+)
+async def test_an_answer_that_did_not_end_well_is_a_text_and_is_counted_cached_or_not(
+    store: Store, text: str, ending: StopReason
+) -> None:
+    model = EndingModel(lambda _: (text, ending))
+    call = parse_llm_call((["q"],), {"temperature": 0.7, "num_of_response": 2})
+    first, second = door(store, model), door(store, model)
+    for here in (first, second):
+        assert await here.call_llm(call) == [text, text]
+        assert here.meter.outcomes == {ending: 2}
+    assert (first.meter.cached_calls, second.meter.cached_calls) == (0, 2)
+
+
+@pytest.mark.parametrize("ending", ["end", "stop_sequence"])
+async def test_an_answer_that_ended_well_is_not_counted(store: Store, ending: StopReason) -> None:
+    here = door(store, EndingModel(lambda _: ("yes", ending)))
+    await here.call_llm(parse_llm_call((["q"],), {}))
+    assert not here.meter.outcomes
+
+
+async def test_a_prompt_longer_than_the_context_is_refused_with_its_size_every_time(
+    store: Store,
+) -> None:
+    model = EndingModel(lambda _: ("", "context_overflow"))
+    call = parse_llm_call((["two words"],), {"temperature": 0})
+    for _ in range(2):  # the second time from the cache
+        here = door(store, model)
+        with pytest.raises(CallRefusedError, match=r"\(9 characters, 2 tokens\) is longer"):
+            await here.call_llm(call)
+        assert here.meter.outcomes == {"context_overflow": 1}
+        assert here.meter.calls == 1
+    assert model.finished.total() == 1
+
+
+async def test_an_answer_that_met_the_end_of_the_context_halfway_is_kept(store: Store) -> None:
+    here = door(store, EndingModel(lambda _: ("half of it", "context_overflow")))
+    assert await here.call_llm(parse_llm_call((["q"],), {})) == ["half of it"]
+    assert here.meter.outcomes == {"context_overflow": 1}
+
+
+# --- tiers ----------------------------------------------------------------------------------
+
+
+async def test_a_tier_is_another_model_and_the_rest_goes_to_the_executor(store: Store) -> None:
+    plain, strong = (EndingModel(lambda _, n=name: (n, "end"), identity=name) for name in "ps")
+    tiers: Tiers = {"strong": free_session(store, strong)}
+    here = Door(free_session(store, plain), "row", 0, 0, tiers)
+    texts = [
+        await here.call_llm(parse_llm_call((["q"],), {"tier": tier, "temperature": 0}))
+        for tier in (None, "strong", None)
+    ]
+    assert texts == [["p"], ["s"], ["p"]]
+    assert (plain.finished.total(), strong.finished.total()) == (1, 1)
+    with pytest.raises(CallRefusedError, match="offers the tiers 'strong'; leave out tier='cheap'"):
+        await here.call_llm(parse_llm_call((["q"],), {"tier": "cheap"}))
+
+
+async def test_where_a_run_offers_no_tiers_a_tier_is_refused(store: Store) -> None:
+    model = FakeModel()
+    with pytest.raises(CallRefusedError, match="this run offers no tiers"):
+        await door(store, model).call_llm(parse_llm_call((["q"],), {"tier": "strong"}))
+    assert model.started.total() == 0
+
+
+async def test_a_tier_that_is_the_executor_itself_draws_on(store: Store) -> None:
+    model = FakeModel(lambda request: str(request.sample))
+    session = free_session(store, model)
+    here = Door(session, "row", 0, 0, {"cheap": session})
+    texts = [
+        (await here.call_llm(parse_llm_call((["q"],), {"tier": tier, "temperature": 1})))[0]
+        for tier in (None, "cheap", None)
+    ]
+    assert len(set(texts)) == 3
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+
+async def test_the_cost_is_the_list_price_of_every_model_used_cached_or_not(store: Store) -> None:
+    tiers: Tiers = {
+        "strong": priced_session(store, EndingModel(lambda _: ("s", "end"), identity="s"), 1.0)
+    }
+    plain = priced_session(store, FakeModel(lambda _: "p"), 0.01)
+    costs: list[float | None] = []
+    for _ in range(2):
+        here = Door(plain, "row", 0, 0, tiers)
+        await here.call_llm(parse_llm_call((["a b c"],), {"temperature": 0, "num_of_response": 2}))
+        await here.call_llm(parse_llm_call((["q"],), {"temperature": 0, "tier": "strong"}))
+        costs.append(here.meter.usd)
+        assert here.get_usage_summary()["total_cost"] == here.meter.usd
+    assert costs == [approx(2 * 0.04 + 2.0)] * 2
+
+
+async def test_a_price_that_is_unknown_makes_the_cost_unknown(store: Store) -> None:
+    tiers: Tiers = {"cheap": free_session(store, FakeModel())}
+    here = Door(priced_session(store, FakeModel(), 0.01), "row", 0, 0, tiers)
+    await here.call_llm(parse_llm_call((["q"],), {"temperature": 0}))
+    assert here.meter.usd == approx(0.02)
+    await here.call_llm(parse_llm_call((["q"],), {"temperature": 0, "tier": "cheap"}))
+    assert here.meter.usd is None
+
+
+def test_the_cost_does_not_depend_on_the_order_of_the_answers() -> None:
+    answer = Answer(Completion("", Usage()), cached=False)
+    sums: set[float | None] = set()
+    for order in permutations([0.1, 0.2, 0.3, 1e-9, 7e5]):
+        meter = Meter()
+        for cost in order:
+            meter.count(answer, cost)
+        sums.add(meter.usd)
+    assert len(sums) == 1
+
+
+async def test_an_execution_that_asked_nothing_cost_nothing(store: Store) -> None:
+    assert door(store, FakeModel()).meter.usd == 0.0
+
+
+# --- the log --------------------------------------------------------------------------------
+
+
+async def test_the_log_shows_calls_in_the_order_they_were_begun(store: Store) -> None:
+    def slow_first(request: ChatRequest) -> str:
+        return request.messages[-1].content.upper()
+
+    here = door(store, FakeModel(slow_first, latency_seed=3, turns=30))
+    calls = [parse_llm_call(([f"question {n}"],), {"temperature": 0}) for n in range(5)]
+    await asyncio.gather(*(here.call_llm(call) for call in calls))
+    lines = here.log.text.splitlines()
+    assert lines[::2] == [f"call {n + 1} asked: question {n}" for n in range(5)]
+    assert lines[1::2] == [f"call {n + 1} answered: QUESTION {n}" for n in range(5)]
+
+
+async def test_the_log_is_bounded_whatever_was_asked(store: Store) -> None:
+    model = EndingModel(lambda request: ("answer " * 5_000, "length"))
+    here = door(store, model)
+    for number in range(11):
+        call = parse_llm_call(([f"{number} " + "long " * 100_000],), {"num_of_response": 3})
+        await here.call_llm(call)
+    text = here.log.text
+    assert len(text) <= 4_000
+    assert text.startswith("(3 earlier calls left out)\ncall 4 asked: 3 long")
+    assert "call 11 answered (length): answer" in text
+
+
+async def test_a_call_without_an_answer_is_not_in_the_log(store: Store) -> None:
+    model = FakeModel()
+    model.hold_at(1)
+    here = door(store, model)
+    await here.call_llm(parse_llm_call((["one"],), {}))
+    waiting = asyncio.create_task(here.call_llm(parse_llm_call((["two"],), {})))
+    await model.reached()
+    await here.aclose()
+    assert waiting.cancelled()
+    assert here.log.text == "call 1 asked: one\ncall 1 answered: one"

@@ -11,10 +11,10 @@ from bayesflow_sandbox.host import WorkflowHost
 from bayesflow_sandbox.llm_call import LLMCall, parse_llm_call
 from bayesflow_sandbox.outcome import Outcome
 from bayesflow_sandbox.sandbox import Sandbox
-from bayesflow_server.errors import BudgetSpentError, ProviderError, ServerError
+from bayesflow_server.errors import BudgetSpentError, InputError, ProviderError, ServerError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.example import Row
-from bayesflow_server.evaluation.scorers import Numeric
+from bayesflow_server.evaluation.scorers import Judge, Numeric
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.gateway import Gateway
 from bayesflow_server.models.chat import ChatRequest
@@ -22,6 +22,7 @@ from bayesflow_server.store.records import ExecutionRecord
 from bayesflow_server.store.store import Store
 from fakes.approx import approx
 from fakes.models import FakeModel
+from fakes.sessions import Ending, EndingModel, free_session, priced_session
 from fakes.tasks import workflow
 
 ECHO = workflow("return (await self.llm.call_llm(messages=[problem], temperature=0.0))[0], 0.0")
@@ -310,3 +311,193 @@ async def test_a_call_that_comes_after_the_execution_is_not_made(
     ends = await asyncio.gather(*late, return_exceptions=True)
     assert {type(end) for end in ends} == {CallRefusedError}
     assert model.started.total() == 0
+
+
+# --- cost in the reward ---------------------------------------------------------------------
+
+# One call of two tokens on even rows, four of eight on odd ones.
+UNEVEN = workflow("""for _ in range(1 + 3 * (int(problem[-1]) % 2)):
+            answers = await self.llm.call_llm(messages=[problem], temperature=0.0)
+        return "0", 0.0""")
+
+
+@pytest.fixture
+def weighed(make: Make, store: Store) -> Make:
+    """An evaluator that takes λ = 0.5 off at 0.06 USD a row; three cents a call."""
+
+    def build(**changes: object) -> Evaluator:
+        session = priced_session(store, FakeModel(parity), 0.01)
+        values: dict[str, object] = {"cost_weight": 0.5, "cost_cap_usd": 0.06, "session": session}
+        return make(FakeModel(), **(values | changes))
+
+    return build
+
+
+async def test_the_sampler_gets_the_reward_and_the_record_keeps_the_accuracy(
+    weighed: Make, store: Store
+) -> None:
+    result = await weighed().score(UNEVEN, VALIDATION)
+    assert result.scores == approx([0.75, -0.5, 0.75, -0.5, 0.75, -0.5])
+    assert result.mean == approx(0.125)
+    records = await store.executions("run", UNEVEN.workflow_id, "validation")
+    assert [record.score for record in records] == [1.0, 0.0] * 3
+    assert [record.cost_usd for record in records] == approx([0.03, 0.12] * 3)
+    (summary,) = await store.summaries("run")
+    assert (summary.mean, summary.reward) == (0.5, approx(0.125))
+    assert summary.variance == approx(0.3)
+    assert summary.cost_usd == approx(0.45)
+
+
+async def test_what_a_resumed_run_is_told_of_cost_is_the_same_though_all_is_cached(
+    weighed: Make,
+) -> None:
+    first = await weighed().score(UNEVEN, VALIDATION)
+    again = weighed(scope="another run")
+    assert (await again.score(UNEVEN, VALIDATION)).scores == first.scores
+    loaded = weighed()
+    await loaded.load()
+    assert (await loaded.score(UNEVEN, VALIDATION)).scores == first.scores
+
+
+async def test_a_workflow_that_does_not_run_has_the_reward_of_minus_lambda(
+    weighed: Make, store: Store
+) -> None:
+    result = await weighed().score(workflow("return nothing, 0.0"), VALIDATION)
+    assert result.scores == (-0.5,) * 6
+    (summary,) = await store.summaries("run")
+    assert (summary.mean, summary.reward, summary.failed) == (0.0, -0.5, True)
+
+
+async def test_without_a_weight_the_reward_is_the_accuracy(make: Make, store: Store) -> None:
+    result = await make(FakeModel()).score(UNEVEN, VALIDATION)
+    assert result.scores == (1.0, 0.0) * 3
+    (summary,) = await store.summaries("run")
+    assert (summary.reward, summary.cost_usd) == (None, None)
+
+
+async def test_cost_does_not_join_the_reward_where_a_price_is_unknown(
+    weighed: Make, store: Store
+) -> None:
+    unknown = free_session(store, FakeModel())
+    with pytest.raises(InputError, match="price of scripted:fake is unknown"):
+        weighed(session=unknown)
+    with pytest.raises(InputError, match="price of scripted:fake is unknown"):
+        weighed(tiers={"strong": unknown})
+    with pytest.raises(InputError, match="cap"):
+        weighed(cost_cap_usd=None)
+
+
+# --- tiers, outcomes, traces ----------------------------------------------------------------
+
+
+async def test_a_workflow_may_call_the_tiers_of_the_run(make: Make, store: Store) -> None:
+    asking = workflow("""answers = await self.llm.call_llm([problem], 0.0, tier="strong")
+        return answers[0], 0.0""")
+    strong = free_session(store, EndingModel(parity_end, identity="strong"))
+    wrong = FakeModel(lambda _: "7")
+    assert (await make(wrong, tiers={"strong": strong}).score(asking, VALIDATION)).mean == 1.0
+    assert wrong.started.total() == 0
+    without = await make(wrong, scope="another").score(asking, VALIDATION)
+    assert without.failure is not None
+    assert "this run offers no tiers" in without.failure
+
+
+def parity_end(request: ChatRequest) -> Ending:
+    return parity(request), "end"
+
+
+async def test_calls_that_did_not_end_well_are_on_record_the_same_from_the_cache(
+    make: Make, store: Store
+) -> None:
+    def cut_on_odd(request: ChatRequest) -> Ending:
+        return parity(request), "length" if parity(request) == "1" else "end"
+
+    for scope in ("run", "another"):
+        model = EndingModel(cut_on_odd)
+        await make(model, scope=scope).score(ECHO, VALIDATION)
+        assert model.finished.total() == (6 if scope == "run" else 0)
+        records = await store.executions(scope, ECHO.workflow_id, "validation")
+        assert [record.outcomes for record in records] == ["{}", '{"length": 1}'] * 3
+
+
+async def test_a_prompt_that_is_too_long_is_a_failure_of_the_workflow(make: Make) -> None:
+    evaluator = make(EndingModel(lambda _: ("", "context_overflow")))
+    result = await evaluator.score(ECHO, VALIDATION)
+    assert result.failure is not None
+    assert result.failure.startswith("ValueError: call_llm(): the prompt (3 characters, 2 tokens)")
+    (first, *_) = evaluator.executions(ECHO.workflow_id, "validation")
+    assert (first.outcomes, first.calls) == ('{"context_overflow": 1}', 1)
+
+
+async def test_a_trace_is_kept_of_validation_rows_that_could_score_higher(
+    make: Make, store: Store
+) -> None:
+    evaluator = make(FakeModel(lambda _: "0 \ud800"))
+    await evaluator.score(ECHO, VALIDATION)
+    await evaluator.score(ECHO, RowSet("test", (0, 1, 2)))
+    again = make(FakeModel())
+    await again.load()
+    traces = [record.trace for record in again.executions(ECHO.workflow_id, "validation")]
+    assert traces[::2] == [""] * 3
+    assert traces[1] == "call 1 asked: v 1\ncall 1 answered: 0 ?"
+    assert {record.trace for record in again.executions(ECHO.workflow_id, "test")} == {""}
+
+
+# --- the judge ------------------------------------------------------------------------------
+
+
+async def test_a_judge_scores_and_is_paid_apart_from_the_workflow(make: Make, store: Store) -> None:
+    def grade(request: ChatRequest) -> Ending:
+        text = request.messages[-1].content
+        return ("GRADE: 8", "end") if ">\n1\n</answer" in text else ("no idea", "end")
+
+    judging = EndingModel(grade, identity="judge")
+    budget = Budget(BudgetLimits())
+    judge = Gateway(store).session(judging, budget, scope="run", role="judge")
+    evaluator = make(FakeModel(parity), scorer=Judge(rubric="Is it odd?"), judge=judge)
+    result = await evaluator.score(ECHO, VALIDATION)
+    assert result.scores == (0.0, 0.8) * 3
+    assert result.failure is None
+    records = await store.executions("run", ECHO.workflow_id, "validation")
+    assert [record.outcomes for record in records] == ['{"ungraded": 1}', "{}"] * 3
+    assert {(record.calls, record.input_tokens) for record in records} == {(1, 2)}
+    roles = {usage.role: usage.calls for usage in await store.usage("run")}
+    assert roles == {"executor": 6, "judge": 3 * 3 + 3}
+
+
+async def test_a_failed_row_is_not_shown_to_the_judge(make: Make, store: Store) -> None:
+    judging = FakeModel()
+    evaluator = make(FakeModel(), scorer=Judge(rubric="Good?"), judge=free_session(store, judging))
+    assert (await evaluator.score(workflow("return nothing, 0.0"), VALIDATION)).mean == 0.0
+    assert judging.started.total() == 0
+
+
+async def test_an_outage_of_the_judge_is_no_score(make: Make, store: Store) -> None:
+    judging = FakeModel()
+    judging.fault = lambda _: ProviderError("down", transient=False)
+    evaluator = make(
+        FakeModel(parity), scorer=Judge(rubric="Good?"), judge=free_session(store, judging)
+    )
+    await failed_with(evaluator, ECHO, ProviderError)
+    assert await store.all_executions("run") == []
+
+
+def test_a_judge_scorer_without_a_judge_model_is_refused(make: Make) -> None:
+    with pytest.raises(InputError, match="needs a judge model"):
+        make(FakeModel(), scorer=Judge(rubric="Good?"))
+
+
+# --- executing without a summary ------------------------------------------------------------
+
+
+async def test_executing_keeps_what_was_run_and_makes_no_summary(make: Make, store: Store) -> None:
+    model = FakeModel(parity)
+    evaluator = make(model)
+    covered: list[int] = []
+    evaluator.on_rows = covered.append
+    records = await evaluator.execute(ECHO, RowSet("validation", (0, 1)))
+    assert [record.score for record in records] == [1.0, 1.0]
+    assert await store.summaries("run") == []
+    assert covered == []
+    await evaluator.score(ECHO, VALIDATION)
+    assert model.started.total() == 6

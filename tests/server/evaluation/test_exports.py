@@ -9,11 +9,20 @@ MODULES = [
     *[
         f"bayesflow_server.evaluation.{name}"
         for name in (
+            "call_log",
             "dataset",
+            "door",
+            "evaluate",
             "example",
+            "feedback",
             "fields",
             "formats",
             "intervals",
+            "judging",
+            "outcomes",
+            "penalty",
+            "report",
+            "smoke",
             "splits",
             "task",
             "task_file",

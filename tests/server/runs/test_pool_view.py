@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -11,7 +12,7 @@ from bayesflow_sampler.ports import Reward
 from bayesflow_server.evaluation.report import FinalReport
 from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.pool_view import PoolView, Sort, StoredPool, view_pool
-from bayesflow_server.store.records import PoolRow
+from bayesflow_server.store.records import PoolEntry, PoolRow, RoundRecord, SummaryRecord
 from fakes.approx import approx
 from fakes.houses import open_service, settled
 from fakes.models import FakeModel
@@ -161,3 +162,49 @@ async def test_intervals_hold_their_score_and_narrow_with_rows(
 def test_an_empty_pool_is_an_empty_view() -> None:
     shown = view_pool(StoredPool([], [], validation_rows=10, pool_rounds=True))
     assert (shown.items, shown.beta, shown.posterior, shown.structures) == ((), 1.0, None, 0)
+
+
+def weighed(name: str, mean: float, reward: float | None, *, failed: bool = False) -> PoolRow:
+    """A workflow of round 1, drawn from the prior and scored on all 10 rows."""
+    summary = SummaryRecord(
+        "run", name, "validation", 10, mean, 0.2, failed=failed, cost_usd=0.1, reward=reward
+    )
+    return PoolRow(PoolEntry("run", name, 1, "prior"), "[]", summary)
+
+
+def stored(*rows: PoolRow) -> StoredPool:
+    draws = [[row.entry.workflow_id, -math.log(len(rows))] for row in rows]
+    stats = {"round": 1, "inverse_temperature": 2.0, "fully_scored": True, "draws": draws}
+    rounds = [RoundRecord("run", 1, json.dumps(stats))]
+    return StoredPool(list(rows), rounds, validation_rows=10, pool_rounds=True)
+
+
+def test_where_cost_counts_posterior_and_shrunk_score_are_of_the_reward() -> None:
+    dear, cheap = weighed("dear", 0.9, 0.5), weighed("cheap", 0.8, 0.8)
+    broken = weighed("broken", 0.0, -0.4, failed=True)
+    shown = {item.row.entry.workflow_id: item for item in view(stored(dear, cheap, broken)).items}
+    assert list(shown) == ["cheap", "dear", "broken"]
+    law = [math.exp(2 * reward) for reward in (0.8, 0.5, -0.4)]
+    assert [item.posterior for item in shown.values()] == approx([one / sum(law) for one in law])
+    assert shown["broken"].shrunk == approx(-0.4)
+    assert (shown["broken"].low, shown["broken"].high) == (approx(-0.4), approx(-0.4))
+    # Accuracy and cost stand beside it, untouched.
+    summary = shown["dear"].row.validation
+    assert summary is not None
+    assert (summary.mean, summary.cost_usd) == (0.9, 0.1)
+
+
+def test_where_cost_does_not_count_the_same_pool_is_ranked_by_accuracy() -> None:
+    shown = view(stored(weighed("dear", 0.9, None), weighed("cheap", 0.8, None))).items
+    assert [item.row.entry.workflow_id for item in shown] == ["dear", "cheap"]
+    assert all(item.low is not None and item.low >= 0 for item in shown)
+
+
+def test_a_workflow_without_a_score_comes_after_those_below_0() -> None:
+    unscored = PoolRow(PoolEntry("run", "a", 0, "baseline"), "[]", None)
+    costly = weighed("z", 0.0, -3.0, failed=True)
+    pool = stored(costly)._replace(rows=[unscored, costly])
+    assert [item.row.entry.workflow_id for item in view(pool, sort="validation").items] == [
+        "z",
+        "a",
+    ]

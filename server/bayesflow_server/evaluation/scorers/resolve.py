@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Row, Target
+from bayesflow_server.evaluation.scorers.judge import Judge
 from bayesflow_server.evaluation.scorers.label import Label
 from bayesflow_server.evaluation.scorers.pattern import Regex
 from bayesflow_server.evaluation.scorers.text import answer_text, fold_words
@@ -76,6 +77,8 @@ def check_expected_answers(scorer: Scorer, rows: Iterable[Row]) -> None:
         InputError: A row lacks the expected answer that the scorer needs, or has one that does not
             score 1 against itself.
     """
+    if isinstance(scorer, Judge):
+        return  # it grades with or without one
     rows = list(rows)
     optional = isinstance(scorer, Regex) and all(row.target is None for row in rows)
     if optional:

@@ -22,6 +22,7 @@ __all__ = [
     "fold_words",
     "last_boxed",
     "last_match",
+    "target_text",
 ]
 
 
@@ -54,6 +55,14 @@ def _json(value: object) -> str:
         return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):  # mixed keys, or a list that holds itself
         return ""
+
+
+def target_text(target: object) -> str | None:
+    """The expected answer as text to show, equally good ones one below the other; None if none."""
+    if isinstance(target, list | tuple):
+        items = cast(Sequence[object], target)
+        return "\n(or)\n".join(answer_text(item) for item in items if item is not None) or None
+    return None if target is None else answer_text(target)
 
 
 def best_over_targets(answer: object, target: object, score: Callable[[str, str], float]) -> float:

@@ -9,18 +9,21 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.scorers.choice import Choice
 from bayesflow_server.evaluation.scorers.exact import Exact
+from bayesflow_server.evaluation.scorers.judge import Judge
 from bayesflow_server.evaluation.scorers.label import Label
 from bayesflow_server.evaluation.scorers.numeric import Numeric
 from bayesflow_server.evaluation.scorers.pattern import Regex
 from bayesflow_server.evaluation.scorers.token_f1 import TokenF1
 
-__all__ = ["SCORER_KINDS", "Scorer", "parse_scorer"]
+__all__ = ["SCORER_KINDS", "ComputedScorer", "Scorer", "parse_scorer"]
 
+# Those that score without a model.
+ComputedScorer: TypeAlias = Exact | Label | Numeric | Choice | TokenF1 | Regex
 Scorer: TypeAlias = Annotated[
-    Exact | Label | Numeric | Choice | TokenF1 | Regex, Field(discriminator="kind")
+    Exact | Label | Numeric | Choice | TokenF1 | Regex | Judge, Field(discriminator="kind")
 ]
 
-SCORER_KINDS: tuple[str, ...] = ("exact", "label", "numeric", "choice", "f1", "regex")
+SCORER_KINDS: tuple[str, ...] = ("exact", "label", "numeric", "choice", "f1", "regex", "judge")
 
 _ADAPTER: TypeAdapter[Scorer] = TypeAdapter(Scorer)
 
