@@ -14,6 +14,7 @@ from bayesflow_server.settings import Settings
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.evaluations import EvaluationService
+    from bayesflow_server.runs.proposal_service import ProposalService
     from bayesflow_server.runs.service import RunService
 
 __all__ = ["Application"]
@@ -53,6 +54,12 @@ class Application:
         await self.runs()
         assert self._evaluations is not None
         return self._evaluations
+
+    async def proposals(self) -> "ProposalService":
+        """The service for runs that ask their client; opens what `runs` opens."""
+        from bayesflow_server.runs.proposal_service import ProposalService  # with the run service
+
+        return ProposalService(await self.runs())
 
     async def __aenter__(self) -> Self:
         return self

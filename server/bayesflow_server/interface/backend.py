@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.evaluations import EvaluationService
+    from bayesflow_server.runs.proposal_service import ProposalService
     from bayesflow_server.runs.service import RunService
 
 __all__ = ["Backend", "ClosingBackend"]
@@ -23,6 +24,10 @@ class Backend(Protocol):
 
     async def evaluations(self) -> "EvaluationService":
         """The evaluation service, opened if need be."""
+        ...
+
+    async def proposals(self) -> "ProposalService":
+        """The service for runs that ask their client, opened if need be."""
         ...
 
 

@@ -12,7 +12,8 @@ from bayesflow_server.interface.server import INSTRUCTIONS
 from fakes.mcp_sessions import WORKFLOW, Arguments, call, refusal, settled, task_arguments
 
 GOLDEN = Path(__file__).with_name("tools.json")
-MOST_TOKENS = 8_000
+PROPOSAL_TOOLS = {"next_proposals", "submit_proposals", "submit_workflow"}
+MOST_TOKENS = 9_500
 
 
 async def listed(client: Client) -> list[dict[str, JsonValue]]:
@@ -80,7 +81,8 @@ async def test_a_run_from_start_to_answer_fits_the_schemas(
         ("cancel_run", {"run_id": finished}),
         ("resume_run", {"run_id": finished}),
     ]
-    assert {name for name, _ in calls} == set(schemas)
+    # Those that ask and answer need a run that does: test_proposals.py holds them to their schemas.
+    assert {name for name, _ in calls} == set(schemas) - PROPOSAL_TOOLS
     for name, arguments in calls:
         result = await call(client, name, arguments)
         schema = schemas[name]

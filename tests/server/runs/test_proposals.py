@@ -1,114 +1,37 @@
 """A run that asks its client: boards and services over one file, as one or several processes."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from bayesflow_sampler.codec import encode_workflows
-from bayesflow_sampler.ports import Prompt, PromptKind
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
-from bayesflow_server.runs.lease import Lease
 from bayesflow_server.runs.proposal_service import LONGEST_ANSWER, ClientAnswer, ProposalService
-from bayesflow_server.runs.proposals import ProposalBoard, Submissions, suggestion_key
-from bayesflow_server.runs.request import resolve
+from bayesflow_server.runs.proposals import Submissions, suggestion_key
 from bayesflow_server.store.records import NewRun, ProposalRecord, RunStatus
 from bayesflow_server.store.store import Store
+from fakes.asking import GRAMMAR_RUN, RUN, House, Opened, asking, open_house, pinned, prompt
 from fakes.houses import open_service
-from fakes.models import FakeModel, FakeRegistry
-from fakes.tasks import answer_addition, request, workflow
+from fakes.models import FakeModel
+from fakes.tasks import answer_addition, workflow
 
-RUN = "run_asking"
 SOURCES = [workflow(f"return str({number}), 0.0").source for number in range(4)]
 
 
-def prompt(name: str, kind: PromptKind = "extend", question: str = "Write step 1.") -> Prompt:
-    return Prompt(name, kind, "The task: add.\n", question)
-
-
-@dataclass
-class Opened:
-    """Keeps how many questions were open."""
-
-    counts: list[int] = field(default_factory=list[int])
-    told: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __call__(self, count: int) -> None:
-        self.counts.append(count)
-        self.told.set()
-
-    async def reach(self, count: int) -> None:
-        while count not in self.counts:
-            self.told.clear()
-            await self.told.wait()
-
-
-@dataclass
-class House:
-    """A run that works, as another process's lease says, and the store it is kept in."""
-
-    store: Store
-    lease: Lease
-
-    def board(self, store: Store | None = None) -> ProposalBoard:
-        return ProposalBoard(store or self.store, RUN, Opened())
-
-    async def set_status(self, status: RunStatus) -> None:
-        await self.store.update_run(RUN, status=status)
-
-
-async def pinned(optimizer: str) -> str:
-    specification = json.loads(
-        resolve(request(), FakeRegistry(FakeModel(answer_addition))).model_dump_json()
-    )
-    return json.dumps(specification | {"optimizer": optimizer})
+@pytest.fixture
+async def house(path: Path) -> AsyncGenerator[House]:
+    async with open_house(path) as house:
+        yield house
 
 
 @pytest.fixture
-async def house(path: Path) -> AsyncIterator[House]:
-    lease = Lease(path)
-    async with await Store.open(path) as store:
-        lease.acquire()
-        for run_id, optimizer in ((RUN, "client"), ("run_grammar", "grammar")):
-            run = NewRun(run_id, await pinned(optimizer), "hash")
-            await store.create_run(run, [])
-            await store.claim_run(run_id, lease.owner, from_owner=None, statuses=["queued"])
-        yield House(store, lease)
-        lease.release()
-
-
-@pytest.fixture
-async def service(path: Path, house: House) -> AsyncGenerator[ProposalService, None]:
+async def service(path: Path, house: House) -> AsyncGenerator[ProposalService]:
     async with open_service(path, FakeModel(answer_addition)) as runs:
         yield ProposalService(runs)
-
-
-@asynccontextmanager
-async def asking(
-    board: ProposalBoard, *names: str
-) -> AsyncGenerator[list[asyncio.Task[str]], None]:
-    """The board's questions of these names, once all are open; stopped at the end."""
-
-    async def ask(name: str) -> str:
-        return (await board.write(prompt(name))).text
-
-    opened = Opened()
-    board.on_open = opened
-    tasks = [asyncio.create_task(ask(name)) for name in names]
-
-    await opened.reach(len(names))
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def by_name(service: ProposalService, limit: int = 8) -> dict[str, ProposalRecord]:
@@ -271,7 +194,7 @@ async def test_bad_answers_are_told_one_by_one_and_the_good_one_among_them_count
 async def test_an_answer_to_another_runs_question_is_unknown(
     house: House, service: ProposalService
 ) -> None:
-    await house.store.create_run(NewRun("run_other", await pinned("client"), "hash"), [])
+    await house.store.create_run(NewRun("run_other", pinned("client"), "hash"), [])
     async with asking(house.board(), "a"):
         given = await by_name(service)
         taken = await service.submit("run_other", [ClientAnswer(given["a"].proposal_id, "text")])
@@ -302,9 +225,9 @@ async def test_a_client_does_not_wait_for_a_run_that_has_stopped(
 
 async def test_a_run_that_asks_nothing_says_so(house: House, service: ProposalService) -> None:
     with pytest.raises(InputError, match="run_grammar asks you nothing, because 'grammar'"):
-        await service.next_proposals("run_grammar", limit=1)
+        await service.next_proposals(GRAMMAR_RUN, limit=1)
     with pytest.raises(InputError, match="submit_workflow"):
-        await service.submit("run_grammar", [])
+        await service.submit(GRAMMAR_RUN, [])
     with pytest.raises(NotFoundError):
         await service.next_proposals("run_unknown", limit=1)
 
@@ -356,7 +279,7 @@ async def test_a_workflow_is_taken_once(house: House, service: ProposalService) 
 async def test_a_workflow_is_taken_by_a_run_of_any_optimizer_and_in_any_pause(
     house: House, service: ProposalService
 ) -> None:
-    assert (await service.submit_workflow("run_grammar", SOURCES[0])).accepted
+    assert (await service.submit_workflow(GRAMMAR_RUN, SOURCES[0])).accepted
     await house.set_status("paused")
     handed = await service.submit_workflow(RUN, SOURCES[0])
     assert (handed.accepted, handed.status) == (True, "paused")
@@ -371,9 +294,9 @@ async def test_a_workflow_that_comes_too_late_is_refused(
         await journal(house, number, SOURCES[number])
     with pytest.raises(InputError, match="evaluate_workflow"):
         await service.submit_workflow(RUN, SOURCES[0])
-    await house.store.update_run("run_grammar", status="finished")
+    await house.store.update_run(GRAMMAR_RUN, status="finished")
     with pytest.raises(InputError, match="takes no more workflows"):
-        await service.submit_workflow("run_grammar", SOURCES[0])
+        await service.submit_workflow(GRAMMAR_RUN, SOURCES[0])
 
 
 @pytest.mark.parametrize(
