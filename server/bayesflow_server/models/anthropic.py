@@ -1,36 +1,35 @@
-"""`anthropic:MODEL`: the Messages API.
+"""The Messages API: Claude, and servers that speak the same.
 
-The SDK costs 2.4 CPU-seconds to import, so that happens on the first call. Its retries are off: the
-gateway must see every 429. Redirects are refused: the key belongs to one origin.
+The SDK costs 2.4 CPU-seconds to import, so that happens on the first call. The API takes no
+temperature and draws one answer a call. Turns marked `shared` are cached by the provider.
 """
 
-import os
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from bayesflow_server.errors import ServerError
 from bayesflow_server.models.chat import (
     ChatMessage,
     ChatRequest,
     Completion,
-    Pace,
     StopReason,
     Usage,
 )
-from bayesflow_server.models.provider_http import CALL_SECONDS, Provider, cut_at_stop
+from bayesflow_server.models.connection import STAND_IN, Connection, Dialled, SdkErrors
+from bayesflow_server.models.provider_http import BadRequest, cut_at_stop, outcome
+from bayesflow_server.models.remote_model import RemoteModel
 
 if TYPE_CHECKING:
-    from anthropic import APIStatusError, AsyncAnthropic
-    from anthropic.types import MessageParam
-    from httpx2 import AsyncClient
+    from anthropic import AsyncAnthropic
+    from anthropic.types import MessageParam, TextBlockParam
 
-__all__ = ["ANTHROPIC", "AnthropicModel"]
+__all__ = ["AnthropicModel", "dial_anthropic"]
 
-ANTHROPIC = Provider(title="Anthropic", key_variable="ANTHROPIC_API_KEY")
-
+# As the budget reckons: an answer without a limit of its own ends here.
 _DEFAULT_MAX_TOKENS = 4096
+_MOST_CACHE_MARKS = 4  # the API refuses more
 _STOP_REASONS: Mapping[str, StopReason] = {
     "max_tokens": "length",
     "stop_sequence": "stop_sequence",
@@ -62,33 +61,28 @@ class _Reply(BaseModel):
     usage: _ReplyUsage
 
 
-class AnthropicModel:
-    """A Claude model behind `ChatModel`."""
+def dial_anthropic(connection: "Connection[AsyncAnthropic]") -> "Dialled[AsyncAnthropic]":
+    """The SDK's client for a connection."""
+    import anthropic  # heavy: on the first call
 
-    concurrency = 32
-    deterministic = False
-    pace = Pace()
+    client = anthropic.AsyncAnthropic(
+        api_key=STAND_IN,
+        base_url=connection.base_url,
+        max_retries=0,
+        timeout=connection.call_seconds,
+        http_client=connection.http(anthropic.DefaultAioHttpClient),
+    )
+    errors = SdkErrors(
+        timeout=anthropic.APITimeoutError,
+        connection=anthropic.APIConnectionError,
+        status=anthropic.APIStatusError,
+        root=anthropic.APIError,
+    )
+    return Dialled(client, errors)
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        environment: Mapping[str, str] | None = None,
-        http_client: "AsyncClient | None" = None,
-    ) -> None:
-        """Prepares the model; the SDK is imported and the key read on the first call.
 
-        Args:
-            model: The provider's model id.
-            environment: Where the key is; the process's own if None.
-            http_client: The connection pool, closed with this model; the SDK's own if None.
-        """
-        self.spec = f"anthropic:{model}"
-        self.identity = self.spec
-        self._model = model
-        self._environment = os.environ if environment is None else environment
-        self._http_client = http_client
-        self._client: AsyncAnthropic | None = None
+class AnthropicModel(RemoteModel["AsyncAnthropic"]):
+    """A model behind the Messages API, as a `ChatModel`."""
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answers the request. The API takes no temperature: it is left out and named as dropped.
@@ -97,49 +91,25 @@ class AnthropicModel:
             ProviderError: Rate limit, server error, time-out, no network, or a refused request.
             ModelUnavailableError: No key, a refused key, or an unknown model.
         """
-        import anthropic  # heavy: on the first call
-
-        client = self._connected()
-        try:
-            message = await self._create(client, request)
-        except anthropic.APITimeoutError:
-            raise ANTHROPIC.unreachable(self._model, timed_out=True) from None
-        except anthropic.APIConnectionError:
-            raise ANTHROPIC.unreachable(self._model, timed_out=False) from None
-        except anthropic.APIStatusError as error:
-            if _is_overflow(error):
+        message = await self._connection.call(
+            self._model, lambda client: self._create(client, request)
+        )
+        if isinstance(message, BadRequest):
+            if message.is_overflow:
                 return Completion("", Usage(), "context_overflow", _dropped(request))
-            raise self._status_error(error) from None
-        except anthropic.APIError:
-            raise ANTHROPIC.unreadable(self._model) from None
-        try:
-            reply = _Reply.model_validate(message)
-        except ValidationError:  # a page with status 200: the SDK itself does not validate
-            raise ANTHROPIC.unreadable(self._model) from None
-        return _completion(reply, request)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    def _connected(self) -> "AsyncAnthropic":
-        if self._client is None:
-            import anthropic  # heavy: on the first call
-
-            key = ANTHROPIC.key(self._environment)
-            http = self._http_client or anthropic.DefaultAsyncHttpxClient(follow_redirects=False)
-            self._client = anthropic.AsyncAnthropic(
-                api_key=key, max_retries=0, timeout=CALL_SECONDS, http_client=http
-            )
-        return self._client
+            raise message.error
+        return self._completion(self._read_as(_Reply, message), request)
 
     async def _create(self, client: "AsyncAnthropic", request: ChatRequest) -> object:
         from anthropic import omit
 
-        system = "\n\n".join(turn.content for turn in request.messages if turn.role == "system")
-        turns = [_turn(turn) for turn in request.messages if turn.role != "system"]
+        marked = _cache_marks(request.messages)
+        system = [
+            _block(turn, turn in marked)
+            for turn in request.messages
+            if turn.role == "system" and turn.content
+        ]
+        turns = [_turn(turn, turn in marked) for turn in request.messages if turn.role != "system"]
         return await client.messages.create(
             model=self._model,
             max_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
@@ -148,41 +118,43 @@ class AnthropicModel:
             stop_sequences=[stop for stop in request.stop if stop.strip()] or omit,
         )
 
-    def _status_error(self, error: "APIStatusError") -> ServerError:
-        key = ANTHROPIC.key(self._environment)
-        return ANTHROPIC.status_error(
-            error.status_code, error.message, error.response.headers, model=self._model, key=key
+    def _completion(self, reply: _Reply, request: ChatRequest) -> Completion:
+        said = "".join(block.text for block in reply.content if block.type == "text")
+        # The API takes no stop text of white space alone ("\n"), so those are cut here.
+        cut = cut_at_stop(said, [stop for stop in request.stop if not stop.strip()])
+        stop_reason = _STOP_REASONS.get(reply.stop_reason or "", "end")
+        cached = reply.usage.cache_read_input_tokens or 0
+        written = reply.usage.cache_creation_input_tokens or 0
+        return Completion(
+            text=self._connection.without_key(cut.text),
+            usage=Usage(
+                input_tokens=reply.usage.input_tokens + cached + written,
+                output_tokens=reply.usage.output_tokens,
+                cached_input_tokens=cached,
+            ),
+            stop_reason="stop_sequence" if cut.cut else outcome(cut.text, stop_reason),
+            dropped=_dropped(request),
         )
 
 
-def _turn(turn: ChatMessage) -> "MessageParam":
+def _cache_marks(turns: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """The last shared turns: each mark caches all that stands before it."""
+    shared = (turn for turn in reversed(turns) if turn.shared and turn.content)
+    return tuple(islice(shared, _MOST_CACHE_MARKS))
+
+
+def _block(turn: ChatMessage, marked: bool) -> "TextBlockParam":
+    if marked:
+        return {"type": "text", "text": turn.content, "cache_control": {"type": "ephemeral"}}
+    return {"type": "text", "text": turn.content}
+
+
+def _turn(turn: ChatMessage, marked: bool) -> "MessageParam":
+    content = [_block(turn, marked)] if marked else turn.content
     if turn.role == "assistant":
-        return {"role": "assistant", "content": turn.content}
-    return {"role": "user", "content": turn.content}
+        return {"role": "assistant", "content": content}
+    return {"role": "user", "content": content}
 
 
 def _dropped(request: ChatRequest) -> tuple[str, ...]:
     return () if request.temperature is None else ("temperature",)
-
-
-def _is_overflow(error: "APIStatusError") -> bool:
-    return error.status_code == 400 and "prompt is too long" in error.message
-
-
-def _completion(reply: _Reply, request: ChatRequest) -> Completion:
-    text = "".join(block.text for block in reply.content if block.type == "text")
-    stop_reason = _STOP_REASONS.get(reply.stop_reason or "", "end")
-    # The API takes no stop text of white space alone ("\n"), so those are cut here.
-    blank = cut_at_stop(text, [stop for stop in request.stop if not stop.strip()])
-    cached = reply.usage.cache_read_input_tokens or 0
-    written = reply.usage.cache_creation_input_tokens or 0
-    return Completion(
-        text=blank.text,
-        usage=Usage(
-            input_tokens=reply.usage.input_tokens + cached + written,
-            output_tokens=reply.usage.output_tokens,
-            cached_input_tokens=cached,
-        ),
-        stop_reason="stop_sequence" if blank.cut else stop_reason,
-        dropped=_dropped(request),
-    )

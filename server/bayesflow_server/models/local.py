@@ -27,6 +27,7 @@ from bayesflow_server.models.local_process import (
     WorkerQuestion,
     WorkerSettings,
 )
+from bayesflow_server.models.provider_http import outcome
 from bayesflow_server.models.weights import content_hash, lock_path
 
 __all__ = ["LocalModel"]
@@ -253,5 +254,5 @@ def _completion(answer: WorkerAnswer) -> Completion:
             output_tokens=answer.output_tokens,
             cached_input_tokens=answer.cached_tokens,
         ),
-        stop_reason=answer.stop_reason,
+        stop_reason=outcome(answer.text, answer.stop_reason),
     )

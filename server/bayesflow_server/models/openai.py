@@ -1,12 +1,11 @@
-"""`openai:MODEL`: the Chat Completions API.
+"""The Chat Completions API: OpenAI, and the many servers that speak the same.
 
-The SDK is the extra `openai`, imported on the first call. Reasoning models refuse parameters that
-others take. Which ones is learned from the refusal: the call is repeated without the parameter, and
-the model is not offered it again. Retries are off and redirects refused, as in `anthropic.py`.
+The SDK is the extra `openai`, imported on the first call. `n` is used where the server takes it,
+and what it does not take is learned (`openai_parameters.py`).
 """
 
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,37 +15,34 @@ from bayesflow_server.models.chat import (
     ChatMessage,
     ChatRequest,
     Completion,
-    Pace,
     StopReason,
     Usage,
 )
-from bayesflow_server.models.provider_http import CALL_SECONDS, Provider, cut_at_stop
+from bayesflow_server.models.connection import STAND_IN, Connection, Dialled, SdkErrors
+from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS
+from bayesflow_server.models.openai_parameters import Attempt, Parameters
+from bayesflow_server.models.provider_http import BadRequest, cut_at_stop, outcome
+from bayesflow_server.models.remote_model import RemoteModel
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
     from openai.types.chat import ChatCompletionMessageParam
 
-__all__ = ["OPENAI", "OpenAIModel"]
+__all__ = ["OpenAIModel", "dial_openai"]
 
-OPENAI = Provider(title="OpenAI", key_variable="OPENAI_API_KEY")
-
-# As the budget reckons: an answer without a limit of its own ends here.
-_DEFAULT_MAX_TOKENS = 4096
-_OPTIONAL = frozenset({"temperature", "stop"})
-_MOST_STOPS = 4  # the API takes no more; the others are cut from the text here
 _STOP_REASONS: Mapping[str, StopReason] = {"length": "length", "content_filter": "refusal"}
+_ERROR_STATUSES = frozenset(str(status) for status in range(400, 600))
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(from_attributes=True)
-    content: str | None
+    content: str | None = None
     refusal: str | None = None
 
 
 class _Choice(BaseModel):
     model_config = ConfigDict(from_attributes=True)
-    finish_reason: str
+    finish_reason: str | None
     message: _Message
 
 
@@ -70,34 +66,63 @@ class _Reply(BaseModel):
     usage: _ReplyUsage
 
 
-class OpenAIModel:
-    """An OpenAI model behind `ChatModel`."""
+class _Fault(BaseModel):
+    """An error told with status 200, as routers do."""
 
-    concurrency = 32
-    deterministic = False
-    pace = Pace()
+    model_config = ConfigDict(from_attributes=True)
+    code: int | str | None = None
+    message: str = ""
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        environment: Mapping[str, str] | None = None,
-        http_client: "AsyncClient | None" = None,
-    ) -> None:
-        """Prepares the model; the SDK is imported and the key read on the first call.
 
-        Args:
-            model: The provider's model id.
-            environment: Where the key is; the process's own if None.
-            http_client: The connection pool, closed with this model; the SDK's own if None.
-        """
-        self.spec = f"openai:{model}"
-        self.identity = self.spec
-        self._model = model
-        self._environment = os.environ if environment is None else environment
-        self._http_client = http_client
-        self._client: AsyncOpenAI | None = None
-        self._not_taken: set[str] = set()
+class _FaultyReply(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    error: _Fault
+
+
+def dial_openai(connection: "Connection[AsyncOpenAI]") -> "Dialled[AsyncOpenAI]":
+    """The SDK's client for a connection.
+
+    Raises:
+        ModelUnavailableError: The package is not installed.
+    """
+    try:
+        import openai  # heavy and optional: on the first call
+    except ImportError:
+        raise ModelUnavailableError(
+            f"{connection.provider.title} needs a package: pip install 'bayesflow-mcp[openai]'"
+        ) from None
+    client = openai.AsyncOpenAI(
+        api_key=STAND_IN,
+        base_url=connection.base_url,
+        max_retries=0,
+        timeout=connection.call_seconds,
+        http_client=connection.http(openai.DefaultAioHttpClient),
+    )
+    errors = SdkErrors(
+        timeout=openai.APITimeoutError,
+        connection=openai.APIConnectionError,
+        status=openai.APIStatusError,
+        root=openai.APIError,
+    )
+    return Dialled(client, errors)
+
+
+class OpenAIModel(RemoteModel["AsyncOpenAI"]):
+    """A model behind the Chat Completions API, as a `ChatModel` and `ManySampler`."""
+
+    def __init__(self, model: str, connection: "Connection[AsyncOpenAI]") -> None:
+        """As `RemoteModel`."""
+        super().__init__(model, connection)
+        # Other servers know `max_tokens`, and some pass over a name they do not know in silence.
+        is_openai = connection.endpoint.name in BUILT_IN_ENDPOINTS
+        self._parameters = Parameters(
+            limit_first="max_completion_tokens" if is_openai else "max_tokens"
+        )
+
+    @property
+    def most_samples(self) -> int:
+        """The most answers in one call; 1 once the server is known to give no more."""
+        return self._parameters.most_samples
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answers the request; a parameter that the model refuses is left out and named.
@@ -106,103 +131,94 @@ class OpenAIModel:
             ProviderError: Rate limit, server error, time-out, no network, or a refused request.
             ModelUnavailableError: No `openai` package, no key, a refused key, or an unknown model.
         """
-        client = self._connected()
-        import openai  # heavy: on the first call; present, or _connected would have raised
+        return (await self._draw(request, 1))[0]
 
-        try:
-            completion = await self._create_with_what_it_takes(client, request)
-        except openai.APITimeoutError:
-            raise OPENAI.unreachable(self._model, timed_out=True) from None
-        except openai.APIConnectionError:
-            raise OPENAI.unreachable(self._model, timed_out=False) from None
-        except openai.APIStatusError as error:
-            if error.code == "context_length_exceeded":
-                return Completion("", Usage(), "context_overflow", self._dropped(request))
-            raise self._status_error(error) from None
-        except openai.APIError:
-            raise OPENAI.unreadable(self._model) from None
-        try:
-            reply = _Reply.model_validate(completion)
-        except ValidationError:  # a page with status 200: the SDK itself does not validate
-            raise OPENAI.unreadable(self._model) from None
-        return self._read(reply, request)
+    async def sample(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
+        """Draws `count` answers, in as few calls as the server allows; raises as `complete`."""
+        drawn: tuple[Completion, ...] = ()
+        while len(drawn) < count:
+            missing = min(count - len(drawn), self.most_samples)
+            draw = replace(request, sample=request.sample + len(drawn))
+            drawn += await self._draw(draw, missing)
+        return drawn
 
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    def _connected(self) -> "AsyncOpenAI":
-        if self._client is None:
-            try:
-                import openai  # heavy and optional: on the first call
-            except ImportError:
-                raise ModelUnavailableError(
-                    f"{self.spec} needs a package: pip install 'bayesflow-mcp[openai]'"
-                ) from None
-            key = OPENAI.key(self._environment)
-            http = self._http_client or openai.DefaultAsyncHttpxClient(follow_redirects=False)
-            self._client = openai.AsyncOpenAI(
-                api_key=key, max_retries=0, timeout=CALL_SECONDS, http_client=http
+    async def _draw(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
+        """At least one answer and at most `count`."""
+        attempt = self._parameters.attempt(request, count)
+        while True:  # ends: each turn but the last leaves out one more of a few parameters
+            answer = await self._connection.call(
+                self._model, lambda client: self._create(client, attempt)
             )
-        return self._client
+            if not isinstance(answer, BadRequest):
+                break
+            if attempt.drop_what_is_refused(answer):
+                continue
+            if answer.is_overflow:
+                return (Completion("", Usage(), "context_overflow", attempt.dropped),) * count
+            raise answer.error
+        reply = self._read(answer)
+        del reply.choices[count:]
+        self._parameters.learn(attempt, len(reply.choices))
+        return tuple(self._completion(reply, index, attempt) for index in range(len(reply.choices)))
 
-    async def _create_with_what_it_takes(
-        self, client: "AsyncOpenAI", request: ChatRequest
-    ) -> object:
-        from openai import BadRequestError
-
-        while True:  # ends: each turn but the last removes one of the optional parameters
-            try:
-                return await self._create(client, request)
-            except BadRequestError as error:
-                if error.param not in _OPTIONAL - self._not_taken:
-                    raise
-                self._not_taken.add(error.param)
-
-    async def _create(self, client: "AsyncOpenAI", request: ChatRequest) -> object:
+    async def _create(self, client: "AsyncOpenAI", attempt: Attempt) -> object:
         from openai import omit
 
-        temperature = None if "temperature" in self._not_taken else request.temperature
+        limit = attempt.limit_name
         return await client.chat.completions.create(
             model=self._model,
-            messages=[_turn(turn) for turn in request.messages],
-            max_completion_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
-            temperature=omit if temperature is None else temperature,
-            stop=self._stops_sent(request) or omit,
+            messages=[_turn(turn) for turn in attempt.request.messages],
+            max_tokens=attempt.max_tokens if limit == "max_tokens" else omit,
+            max_completion_tokens=attempt.max_tokens if limit == "max_completion_tokens" else omit,
+            temperature=omit if attempt.temperature is None else attempt.temperature,
+            stop=attempt.stop or omit,
+            seed=omit if attempt.seed is None else attempt.seed,
+            n=attempt.n if attempt.n > 1 else omit,
         )
 
-    def _stops_sent(self, request: ChatRequest) -> list[str]:
-        return [] if "stop" in self._not_taken else list(request.stop[:_MOST_STOPS])
+    def _read(self, answer: object) -> _Reply:
+        try:
+            fault = _FaultyReply.model_validate(answer).error
+        except ValidationError:
+            fault = None
+        if fault is not None:
+            raise self._told_with_success(fault)
+        reply = self._read_as(_Reply, answer)
+        if any(choice.finish_reason == "error" for choice in reply.choices):
+            raise self._connection.provider.broke_off(self._model)
+        return reply
 
-    def _dropped(self, request: ChatRequest) -> tuple[str, ...]:
-        asked = request.temperature is not None
-        return ("temperature",) if asked and "temperature" in self._not_taken else ()
-
-    def _status_error(self, error: "APIStatusError") -> ServerError:
-        key = OPENAI.key(self._environment)
-        return OPENAI.status_error(
-            error.status_code, error.message, error.response.headers, model=self._model, key=key
+    def _told_with_success(self, fault: _Fault) -> ServerError:
+        status = int(fault.code or 0) if str(fault.code) in _ERROR_STATUSES else 502
+        refused = self._connection.provider.refused(
+            status, fault.message, {}, model=self._model, clean=self._connection.without_key
         )
+        return refused.error if isinstance(refused, BadRequest) else refused
 
-    def _read(self, reply: _Reply, request: ChatRequest) -> Completion:
-        choice = reply.choices[0]
-        cut = cut_at_stop(choice.message.content or "", request.stop)
-        stop_reason = _STOP_REASONS.get(choice.finish_reason, "end")
-        if choice.message.refusal is not None:
+    def _completion(self, reply: _Reply, index: int, attempt: Attempt) -> Completion:
+        choice = reply.choices[index]
+        cut = cut_at_stop(choice.message.content or "", attempt.request.stop)
+        stop_reason = _STOP_REASONS.get(choice.finish_reason or "", "end")
+        if choice.message.refusal:
             stop_reason = "refusal"
-        details = reply.usage.prompt_tokens_details
         return Completion(
-            text=cut.text,
-            usage=Usage(
-                input_tokens=reply.usage.prompt_tokens,
-                output_tokens=reply.usage.completion_tokens,
-                cached_input_tokens=(details.cached_tokens or 0) if details else 0,
-            ),
-            stop_reason="stop_sequence" if cut.cut else stop_reason,
-            dropped=self._dropped(request),
+            text=self._connection.without_key(cut.text),
+            usage=_share(reply, index),
+            stop_reason="stop_sequence" if cut.cut else outcome(cut.text, stop_reason),
+            dropped=attempt.dropped,
         )
+
+
+def _share(reply: _Reply, index: int) -> Usage:
+    """One answer's part of the usage: the question stands with the first, the rest is even."""
+    usage, answers = reply.usage, len(reply.choices)
+    each, rest = divmod(usage.completion_tokens, answers)
+    output = each + (1 if index < rest else 0)
+    if index:
+        return Usage(0, output)
+    details = usage.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details else 0
+    return Usage(usage.prompt_tokens, output, cached)
 
 
 def _turn(turn: ChatMessage) -> "ChatCompletionMessageParam":

@@ -1,21 +1,24 @@
 """Every chat model this server may use, by its spec `provider:model`.
 
-An adapter is built once and lives as long as the server. Asking what is available imports no SDK
-and opens no connection. The composition root owns the one registry; the gateway gets its models
-from it.
+A model and an endpoint's connection are built once and live as long as the server. Asking what is
+available imports no SDK and opens no connection. The composition root owns the one registry; the
+gateway gets its models from it.
 """
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bayesflow_server.errors import ModelUnavailableError
-from bayesflow_server.models.anthropic import ANTHROPIC, AnthropicModel
+from bayesflow_server.models.anthropic import AnthropicModel, dial_anthropic
 from bayesflow_server.models.chat import ChatModel
+from bayesflow_server.models.connection import Connection
+from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS, Endpoint, Price
 from bayesflow_server.models.local import LocalModel
-from bayesflow_server.models.openai import OPENAI, OpenAIModel
+from bayesflow_server.models.openai import OpenAIModel, dial_openai
+from bayesflow_server.models.provider_http import Provider
 from bayesflow_server.models.scripted import ScriptedModel
 from bayesflow_server.models.weights import (
     DOWNLOADABLE,
@@ -35,7 +38,11 @@ _SUGGESTED = (
     "openai:gpt-5",
 )
 _SCRIPT_VARIABLE = "BAYESFLOW_SCRIPTED_MODEL"
-_FORMS = "anthropic:MODEL, openai:MODEL or local:NAME"
+_NOT_MODELS = {
+    "grammar": "'grammar' writes workflows but answers no questions: use it as the optimizer",
+    "client": "'client' is the agent that calls these tools, which writes workflows but answers no "
+    "questions: use it as the optimizer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +69,24 @@ class ModelRegistry:
         self,
         environment: Mapping[str, str] | None = None,
         *,
+        endpoints: Mapping[str, Endpoint] = BUILT_IN_ENDPOINTS,
         on_wait: Callable[[str, bool], None] = lambda _spec, _waiting: None,
     ) -> None:
         """Reads nothing yet.
 
         Args:
             environment: Keys and folders; the process's own if None.
+            endpoints: By name, as `parse_endpoints` gives them.
             on_wait: Told (spec, True) when a local model must wait for another process that uses
                 the local model, and (spec, False) when the wait is over.
         """
         self._environment = os.environ if environment is None else environment
         self._cache = cache_folder(self._environment)
         self._on_wait = on_wait
+        self._endpoints = dict(endpoints)
         self._models: dict[str, ChatModel] = {}
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self._builders: dict[str, Callable[[str], ChatModel]] = {}
 
     def available(self) -> list[ModelInfo]:
         """The models worth offering, ready or not, local ones first."""
@@ -82,7 +94,24 @@ class ModelRegistry:
         specs = [f"local:{name}" for name in names]
         if self._environment.get(_SCRIPT_VARIABLE):
             specs.append("scripted:default")
-        return [self._info(spec) for spec in (*specs, *_SUGGESTED)]
+        own = [f"{name}:MODEL" for name in sorted(self._endpoints.keys() - BUILT_IN_ENDPOINTS)]
+        return [self._info(spec) for spec in (*specs, *own, *_SUGGESTED)]
+
+    def has_key(self, provider: str) -> bool:
+        """Whether models of that endpoint could be called as far as its key is concerned."""
+        endpoint = self._endpoints.get(provider)
+        if endpoint is None:
+            return False
+        try:
+            self._check_key(endpoint)
+        except ModelUnavailableError:
+            return False
+        return True
+
+    def price_overrides(self) -> Mapping[str, Price]:
+        """What tokens cost at the endpoints that were given a price, by the endpoint's name."""
+        priced = self._endpoints.values()
+        return {endpoint.name: endpoint.price for endpoint in priced if endpoint.price is not None}
 
     def require(self, spec: str) -> None:
         """Checks that the model could be called now, without calling it.
@@ -90,21 +119,21 @@ class ModelRegistry:
         Raises:
             ModelUnavailableError: With one sentence that says what to do.
         """
-        provider, _, name = spec.partition(":")
-        if spec == "grammar":
+        if spec in _NOT_MODELS:
             raise ModelUnavailableError(
-                "'grammar' writes workflows but answers no questions: use it as the optimizer, "
-                f"and as executor one of {_FORMS}."
+                f"{_NOT_MODELS[spec]}, and as executor one of {self._forms()}."
             )
-        checks: Mapping[str, Callable[[str], object]] = {
-            "anthropic": self._require_anthropic,
-            "openai": self._require_openai,
-            "local": self._require_local,
-            "scripted": self._require_scripted,
-        }
-        if provider not in checks or not name:
-            raise ModelUnavailableError(f"Unknown model '{spec[:80]}': write {_FORMS}.")
-        checks[provider](name)
+        provider, _, name = spec.partition(":")
+        if not name:
+            raise self._unknown(spec)
+        if provider == "local":
+            self._require_local(name)
+        elif provider == "scripted":
+            self._require_scripted(name)
+        elif provider in self._endpoints:
+            self._require_endpoint(self._endpoints[provider])
+        else:
+            raise self._unknown(spec)
 
     def model(self, spec: str) -> ChatModel:
         """The model of that spec, the same object every time.
@@ -115,14 +144,16 @@ class ModelRegistry:
         if spec not in self._models:
             self.require(spec)
             self._models[spec] = self._build(spec)
+            self._closing.insert(0, self._models[spec].aclose)  # before its connection
         return self._models[spec]
 
     async def aclose(self) -> None:
-        """Closes every model that was built."""
-        models = list(self._models.values())
+        """Closes every model and connection that was built."""
+        closing, self._closing = self._closing, []
         self._models.clear()
-        for model in models:
-            await model.aclose()
+        self._builders.clear()
+        for close in closing:
+            await close()
 
     def _info(self, spec: str) -> ModelInfo:
         why_not = None
@@ -136,13 +167,9 @@ class ModelRegistry:
     def _build(self, spec: str) -> ChatModel:
         provider, _, name = spec.partition(":")
         match provider:
-            case "anthropic":
-                return AnthropicModel(name, environment=self._environment)
-            case "openai":
-                return OpenAIModel(name, environment=self._environment)
             case "scripted":
                 return ScriptedModel.from_file(Path(self._environment[_SCRIPT_VARIABLE]))
-            case _:
+            case "local":
                 weights = self._require_local(name)
                 return LocalModel(
                     name,
@@ -150,16 +177,41 @@ class ModelRegistry:
                     self._cache,
                     on_wait=lambda waiting: self._on_wait(spec, waiting),
                 )
+            case _:
+                return self._builder(self._endpoints[provider])(name)
 
-    def _require_anthropic(self, _: str) -> None:
-        ANTHROPIC.key(self._environment)
+    def _builder(self, endpoint: Endpoint) -> Callable[[str], ChatModel]:
+        """Builds models over the endpoint's one connection."""
+        if endpoint.name not in self._builders:
+            match endpoint.api:
+                case "anthropic":
+                    claude = Connection(endpoint, dial_anthropic, environment=self._environment)
+                    self._builders[endpoint.name] = lambda name: AnthropicModel(name, claude)
+                    self._closing.append(claude.aclose)
+                case "openai":
+                    chat = Connection(endpoint, dial_openai, environment=self._environment)
+                    self._builders[endpoint.name] = lambda name: OpenAIModel(name, chat)
+                    self._closing.append(chat.aclose)
+        return self._builders[endpoint.name]
 
-    def _require_openai(self, name: str) -> None:
-        if importlib.util.find_spec("openai") is None:
+    def _forms(self) -> str:
+        """What may be written."""
+        own = sorted(self._endpoints.keys() - BUILT_IN_ENDPOINTS)
+        *most, last = [f"{name}:MODEL" for name in ("anthropic", "openai", *own)] + ["local:NAME"]
+        return f"{', '.join(most)} or {last}"
+
+    def _unknown(self, spec: str) -> ModelUnavailableError:
+        return ModelUnavailableError(f"Unknown model '{spec[:80]}': write {self._forms()}.")
+
+    def _require_endpoint(self, endpoint: Endpoint) -> None:
+        if endpoint.api == "openai" and importlib.util.find_spec("openai") is None:
             raise ModelUnavailableError(
-                f"openai:{name} needs a package: pip install 'bayesflow-mcp[openai]'"
+                f"{endpoint.title} needs a package: pip install 'bayesflow-mcp[openai]'"
             )
-        OPENAI.key(self._environment)
+        self._check_key(endpoint)
+
+    def _check_key(self, endpoint: Endpoint) -> None:
+        Provider(endpoint.title, endpoint.key_variable).key(self._environment)
 
     def _require_local(self, name: str) -> Path:
         if importlib.util.find_spec("xllamacpp") is None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import ServerError
+from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS, Endpoint
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.settings import Settings
 from bayesflow_server.store.store import Store
@@ -39,21 +41,42 @@ class _NoModel:
         return {"total_cost": 0.0}
 
 
-def doctor_command(settings: Settings) -> int:
+def doctor_command(
+    settings: Settings, endpoints: Mapping[str, Endpoint] = BUILT_IN_ENDPOINTS
+) -> int:
     """Checks models, sandbox and database; 1 if something that every run needs does not work."""
     needed = asyncio.run(_check(settings))
-    for finding in [*_models(), *needed]:
+    for finding in [*_models(endpoints), *needed]:
         sys.stdout.write(f"{'ok' if finding.good else '--'}  {finding.line}\n")
     return 0 if all(finding.good for finding in needed) else 1
 
 
-def _models() -> list[_Finding]:
+def _models(endpoints: Mapping[str, Endpoint]) -> list[_Finding]:
+    registry = ModelRegistry(endpoints=endpoints)
     return [
         _Finding(
-            model.ready, f"model {model.spec}" + (f": {model.why_not}" if model.why_not else "")
+            model.ready,
+            f"model {model.spec}"
+            + _place(endpoints.get(model.provider))
+            + (f": {model.why_not}" if model.why_not else ""),
         )
-        for model in ModelRegistry().available()
+        for model in registry.available()
     ]
+
+
+def _place(endpoint: Endpoint | None) -> str:
+    """Where an endpoint of the user's own is, and how it may be asked."""
+    if endpoint is None or endpoint.base_url is None:
+        return ""
+    said = [f"at {endpoint.base_url}", f"{endpoint.concurrency} at once"]
+    if endpoint.key_variable is not None:
+        said.append(f"key in {endpoint.key_variable}")
+    for most, unit in zip(endpoint.pace, ("calls", "tokens"), strict=True):
+        if most is not None:
+            said.append(f"{most:g} {unit} a minute")
+    if endpoint.price is not None:
+        said.append(f"USD {endpoint.price.input:g} in, {endpoint.price.output:g} out per million")
+    return f" ({', '.join(said)})"
 
 
 async def _check(settings: Settings) -> list[_Finding]:

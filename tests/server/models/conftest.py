@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from bayesflow_server.models.chat import ChatModel
 from bayesflow_server.models.local import LocalModel
 from bayesflow_server.models.weights import cache_folder, find_weights
+from fakes.provider_wires import remote
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,5 +36,18 @@ async def local_model(smollm2: Path, tmp_path: Path) -> AsyncIterator[Callable[.
             model = LocalModel("smollm2", smollm2, tmp_path, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             closing.push_async_callback(model.aclose)
             return model
+
+        yield build
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., ChatModel]]:
+    """Builds models as `fakes.provider_wires.remote` does, and closes their connections."""
+    async with AsyncExitStack() as closing:
+
+        def build(*arguments: object, **options: object) -> ChatModel:
+            built = remote(*arguments, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            closing.push_async_callback(built.aclose)
+            return built.model
 
         yield build

@@ -7,6 +7,7 @@ import pytest
 import bayesflow_server
 from bayesflow_server.errors import ModelUnavailableError
 from bayesflow_server.models.chat import ChatMessage, ChatRequest
+from bayesflow_server.models.endpoints import Price, parse_endpoints
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.models.weights import pull
 
@@ -63,6 +64,8 @@ async def test_a_scripted_model_answers_through_the_registry(environment: dict[s
         ("anthropic:", "write anthropic:MODEL"),
         ("gemini:pro", "Unknown model 'gemini:pro'"),
         ("grammar", "use it as the optimizer"),
+        ("client", "is the agent that calls these tools"),
+        ("client", "anthropic:MODEL, openai:MODEL or local:NAME"),
         ("anthropic:claude-haiku-5-5", "set ANTHROPIC_API_KEY"),
         ("openai:gpt-5", "set OPENAI_API_KEY"),
         ("local:smollm2", "bayesflow-mcp pull smollm2"),
@@ -100,6 +103,49 @@ def test_the_list_says_what_is_ready_and_why_the_rest_is_not(environment: dict[s
     assert "pull smollm2" in (models["local:smollm2"].why_not or "")
     del environment["BAYESFLOW_SCRIPTED_MODEL"]
     assert "scripted:default" not in {info.spec for info in ModelRegistry(environment).available()}
+
+
+LAB = "lab=http://localhost:8000/v1,key=LAB_KEY,price_in=1,price_out=2.5"
+OPEN = "open=http://localhost:9000,api=anthropic,concurrency=3,rpm=60"
+
+
+def test_endpoints_are_models_too_and_named_where_a_spec_is_wrong(tmp_path: Path) -> None:
+    environment = {"BAYESFLOW_CACHE": str(tmp_path)}
+    registry = ModelRegistry(environment, endpoints=parse_endpoints([LAB, OPEN]))
+    registry.require("open:any/model:of-it")
+    for spec, says in [
+        ("gemini:pro", "lab:MODEL, open:MODEL or local:NAME"),
+        ("lab:", "lab:MODEL"),
+        ("client", "lab:MODEL"),
+        ("lab:m", "The endpoint 'lab' needs a key: set LAB_KEY"),
+    ]:
+        with pytest.raises(ModelUnavailableError) as caught:
+            registry.require(spec)
+        assert says in str(caught.value)
+    models = {info.spec: info for info in registry.available()}
+    assert models["open:MODEL"].ready
+    assert "LAB_KEY" in (models["lab:MODEL"].why_not or "")
+
+
+async def test_models_of_an_endpoint_carry_its_pace_and_share_its_connection(
+    tmp_path: Path,
+) -> None:
+    environment = {"BAYESFLOW_CACHE": str(tmp_path), "LAB_KEY": "sk-planted"}
+    registry = ModelRegistry(environment, endpoints=parse_endpoints([LAB, OPEN]))
+    model = registry.model("open:m:1")
+    assert (model.spec, model.concurrency) == ("open:m:1", 3)
+    assert model.pace.requests_per_minute == 60
+    assert "localhost:9000" in model.identity  # the name may stand for another machine tomorrow
+    assert registry.model("lab:m").spec == "lab:m"
+    await registry.aclose()
+
+
+def test_what_is_known_of_keys_and_prices(tmp_path: Path) -> None:
+    environment = {"BAYESFLOW_CACHE": str(tmp_path), "ANTHROPIC_API_KEY": "sk-planted"}
+    registry = ModelRegistry(environment, endpoints=parse_endpoints([LAB, OPEN]))
+    assert registry.price_overrides() == {"lab": Price(1.0, 2.5)}
+    known = {name: registry.has_key(name) for name in ("anthropic", "openai", "lab", "open", "x")}
+    assert known == {"anthropic": True, "openai": False, "lab": False, "open": True, "x": False}
 
 
 def test_asking_what_is_available_imports_no_sdk() -> None:
