@@ -2,8 +2,9 @@
 
 A call reserves the most it could cost; when it ends, the reservation is replaced by what it did
 cost. A call that finds no room waits while others are in flight (they may give back what they
-reserved), and is refused once none is. What is counted is answers: a call that fails at the
-provider, runs out of time or is cancelled brings none, and gives back all that it reserved.
+reserved), and is refused once none is. What is counted is answered calls: one that fails at the
+provider, runs out of time or is cancelled brings nothing, and gives back all that it reserved. All
+roles of a run share one budget.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,9 +23,20 @@ from bayesflow_server.models.chat import ChatRequest, Usage
 if TYPE_CHECKING:
     from bayesflow_server.store.records import UsageRecord
 
-__all__ = ["DEFAULT_CALLS", "Budget", "BudgetLimits", "Spending"]
+__all__ = [
+    "DEFAULT_CALLS",
+    "MINUTES_OVER",
+    "Budget",
+    "BudgetLimits",
+    "Spending",
+    "most_usage",
+]
 
 DEFAULT_CALLS: Final = 20_000
+MINUTES_OVER: Final = (
+    "The budget's minutes are over; everything found so far is kept. "
+    "Resume the run with a larger total budget to go on."
+)
 _DEFAULT_OUTPUT: Final = 4096
 _TURN_OVERHEAD: Final = 32
 
@@ -45,10 +57,19 @@ class Spending:
     """What a call may report back to its reservation.
 
     Attributes:
-        usage: The tokens of its answer; None while there is none.
+        usage: The tokens of its answers; None while there is none.
+        usd: What they are billed at; None if the price is unknown.
     """
 
     usage: Usage | None = None
+    usd: float | None = None
+
+
+class _Need(NamedTuple):
+    """The most one call may take."""
+
+    tokens: int
+    usd: float
 
 
 @dataclass
@@ -59,6 +80,7 @@ class Budget:
         limits: What may be spent in all.
         calls: Calls that a provider answered, earlier sittings included.
         tokens: Tokens of those calls.
+        usd: What they cost, or None if a price is unknown.
         earlier_seconds: Running time of earlier sittings.
         clock: Seconds, monotonic.
     """
@@ -66,6 +88,7 @@ class Budget:
     limits: BudgetLimits
     calls: int = 0
     tokens: int = 0
+    usd: float | None = 0.0
     earlier_seconds: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
@@ -73,14 +96,16 @@ class Budget:
         self._started = self.clock()
         self._reserved_calls = 0
         self._reserved_tokens = 0
-        # Invariant: set, and replaced by a fresh one, whenever a reservation ends.
-        self._settled = asyncio.Event()
+        self._reserved_usd = 0.0
+        # Those without room, in the order they came.
+        self._waiting: dict[asyncio.Future[None], _Need] = {}
 
     def take_over(self, usage: "Iterable[UsageRecord]") -> None:
         """Charges what earlier sittings used."""
         totals = UsageTotals.of(usage)
         self.calls += totals.calls
         self.tokens += totals.tokens
+        self._pay(totals.usd)
 
     @property
     def seconds(self) -> float:
@@ -94,62 +119,110 @@ class Budget:
         return None if minutes is None else max(0.0, minutes * 60 - self.seconds)
 
     @asynccontextmanager
-    async def reserve(self, request: ChatRequest) -> AsyncGenerator[Spending, None]:
-        """Holds room for one call; the block reports the answer's usage, or nothing is counted.
+    async def reserve(
+        self, most: Usage, most_usd: float | None = None
+    ) -> AsyncGenerator[Spending, None]:
+        """Holds room for one call; the block reports the answers' usage, or nothing is counted.
+
+        Args:
+            most: The most tokens the call may take.
+            most_usd: What those would cost. Unknown (None) only where no limit in dollars binds.
 
         Raises:
             BudgetSpentError: A limit leaves no room and no call in flight may give any back.
         """
-        tokens = _most_tokens(request)
-        await self._admit(tokens)
+        need = _Need(most.input_tokens + most.output_tokens, most_usd or 0.0)
+        await self._admit(need)
         spending = Spending()
         try:
             yield spending
         finally:  # no await in here: a cancellation must not keep the room from the others
-            self._reserved_calls -= 1
-            self._reserved_tokens -= tokens
             if spending.usage is not None:
                 self.calls += 1
                 self.tokens += spending.usage.input_tokens + spending.usage.output_tokens
-            self._settled.set()
-            self._settled = asyncio.Event()
+                self._pay(spending.usd)
+            self._release(need)
 
-    async def _admit(self, tokens: int) -> None:
-        while (spent := self._obstacle(tokens)) is not None:
-            # With calls in flight, what they reserved may yet come back.
-            if self._reserved_calls == 0 or spent == "minutes":
-                raise BudgetSpentError(self._message(spent, tokens), limit=spent)
-            await self._settled.wait()
+    async def _admit(self, need: _Need) -> None:
+        spent = self._obstacle(need)
+        if spent is None:
+            self._take(need)
+            return
+        # With calls in flight, what they reserved may yet come back.
+        if self._reserved_calls == 0 or spent == "minutes":
+            raise self._refusal(spent, need)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = need
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:
+                self._release(need)  # cancelled just after it had found room
+            raise
+        finally:
+            self._waiting.pop(turn, None)
+
+    def _take(self, need: _Need) -> None:
         self._reserved_calls += 1
-        self._reserved_tokens += tokens
+        self._reserved_tokens += need.tokens
+        self._reserved_usd += need.usd
 
-    def _obstacle(self, tokens: int) -> str | None:
-        """Which limit leaves no room for one more call of at most `tokens` tokens."""
+    def _release(self, need: _Need) -> None:
+        self._reserved_calls -= 1
+        self._reserved_tokens -= need.tokens
+        # Invariant: nothing reserved is exactly 0, whatever the rounding of sums and differences.
+        self._reserved_usd = self._reserved_usd - need.usd if self._reserved_calls else 0.0
+        for turn, waiting in list(self._waiting.items()):
+            if not turn.done():
+                self._decide(turn, waiting)
+
+    def _decide(self, turn: "asyncio.Future[None]", need: _Need) -> None:
+        """Lets one that waits in, or refuses it if it waits in vain."""
+        spent = self._obstacle(need)
+        if spent is None:
+            self._take(need)
+            turn.set_result(None)
+        elif self._reserved_calls == 0 or spent == "minutes":
+            turn.set_exception(self._refusal(spent, need))
+
+    def _obstacle(self, need: _Need) -> str | None:
+        """Which limit leaves no room for one more call of that size."""
         limits = self.limits
         if self.seconds_left == 0.0:
             return "minutes"
         if limits.calls is not None and self.calls + self._reserved_calls >= limits.calls:
             return "calls"
-        planned = self.tokens + self._reserved_tokens + tokens
+        planned = self.tokens + self._reserved_tokens + need.tokens
         if limits.tokens is not None and planned > limits.tokens:
             return "tokens"
+        if limits.usd is not None and (
+            self.usd is None or self.usd + self._reserved_usd + need.usd > limits.usd
+        ):
+            return "usd"
         return None
 
-    def _message(self, limit: str, tokens: int) -> str:
+    def _pay(self, usd: float | None) -> None:
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
+
+    def _refusal(self, limit: str, need: _Need) -> BudgetSpentError:
+        paid = "an unknown part" if self.usd is None else f"{self.usd:.4f}"
         spent = {
             "calls": f"{self.calls} of {self.limits.calls} calls",
             "tokens": f"{self.tokens} of {self.limits.tokens} tokens, and the next call may take "
-            f"{tokens}",
+            f"{need.tokens}",
+            "usd": f"{paid} of {self.limits.usd} US dollars, and the next call may cost "
+            f"{need.usd:.4f}",
             "minutes": f"{self.seconds / 60:.1f} of {self.limits.minutes} minutes",
         }[limit]
-        return (
+        return BudgetSpentError(
             f"The budget is spent ({spent}); everything found so far is kept. "
-            "Resume the run with a larger total budget to go on."
+            "Resume the run with a larger total budget to go on.",
+            limit=limit,
         )
 
 
-def _most_tokens(request: ChatRequest) -> int:
-    """An upper bound on the call's tokens: no tokenizer makes more tokens than bytes."""
+def most_usage(request: ChatRequest, count: int = 1) -> Usage:
+    """An upper bound on the tokens of a call: no tokenizer makes more tokens than bytes."""
     texts = (turn.content.encode("utf-8", "surrogatepass") for turn in request.messages)
     size = sum(len(text) + _TURN_OVERHEAD for text in texts)
-    return size + (request.max_tokens or _DEFAULT_OUTPUT)
+    return Usage(size, count * (request.max_tokens or _DEFAULT_OUTPUT))

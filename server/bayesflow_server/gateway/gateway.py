@@ -1,7 +1,7 @@
-"""Every model call of the server passes here: cache, one call a question, limit, budget, account.
+"""Every model call of the server passes here: cache, one call a question, limits, budget, account.
 
-    complete(request) → key → cached? → lock on the key → cached? → budget.reserve → slot → model
-                                                               └→ stored and counted, then returned
+    complete(request) → key → lock on the key → cached? → line to the model (`line.py`)
+                                                  └→ stored and counted, then returned
 
 A completion is on disk before anyone sees it, so a crash repeats at most the calls in flight.
 """
@@ -9,30 +9,34 @@ A completion is on disk before anyone sees it, so a crash repeats at most the ca
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, cast
+from typing import Final, TypeVar, cast
 
-from bayesflow_server.errors import BudgetSpentError, ProviderError
+from bayesflow_server.errors import InputError
 from bayesflow_server.gateway.budget import Budget
 from bayesflow_server.gateway.cache_key import CallContext, completion_key, sample_number
-from bayesflow_server.gateway.usage import list_price_usd
-from bayesflow_server.models.chat import ChatModel, ChatRequest, Completion, StopReason, Usage
-from bayesflow_server.store.records import CompletionRecord, UsageDelta
+from bayesflow_server.gateway.deadline import Deadline
+from bayesflow_server.gateway.line import Call, Line
+from bayesflow_server.gateway.patience import Timing
+from bayesflow_server.gateway.prices import PriceTable
+from bayesflow_server.models.chat import (
+    ChatModel,
+    ChatRequest,
+    Completion,
+    ManySampler,
+    StopReason,
+    Usage,
+)
+from bayesflow_server.store.records import CompletionRecord, Role, UsageDelta
 from bayesflow_server.store.store import Store
 from bayesflow_server.store.text import storable
 
 __all__ = ["Answer", "Gateway", "ModelSession"]
 
-Role = Literal["executor", "optimizer", "refiner", "judge"]
-
-ATTEMPTS: Final = 5
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
-# A provider that asks for a longer wait than this is asked again after it all the same.
-_LONGEST_WAIT: Final = 300.0
-CALL_SECONDS: Final = 300.0
+_DEFAULT_TIMING: Final = Timing()
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,49 @@ class Answer:
 
 
 class Gateway:
-    """Shared by every run of the process: the store's cache, and one limit for each model."""
+    """Shared by every run of the process: the store's cache, and one line to each model."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        prices: PriceTable | None = None,
+        timing: Timing = _DEFAULT_TIMING,
+    ) -> None:
+        """Takes the store and the launch's decisions.
+
+        Args:
+            store: Where the answers are kept.
+            prices: What tokens cost; the public lists if None.
+            timing: Deadlines, pauses and patience.
+        """
+        self.prices = PriceTable() if prices is None else prices
+        self.timing = timing
         self._store = store
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._lines: dict[str, Line] = {}
         self._locks: dict[str, _Lock] = {}
 
     def session(
         self, model: ChatModel, budget: Budget, *, scope: str, role: Role
     ) -> "ModelSession":
-        """Calls to `model` on the account of `scope` (a run or an evaluation)."""
+        """Calls to `model` on the account of `scope` (a run or an evaluation).
+
+        Raises:
+            InputError: The budget is in dollars, and the model's price is unknown.
+        """
+        if budget.limits.usd is not None and not self.prices.is_known(model.spec):
+            raise InputError(
+                f"The price of {model.spec} is not known here, so a budget in dollars cannot hold; "
+                "give `budget` as calls, tokens or minutes."
+            )
         return ModelSession(self, model, budget, scope, role)
 
     async def complete(
-        self, session: "ModelSession", request: ChatRequest, context: CallContext
+        self,
+        session: "ModelSession",
+        request: ChatRequest,
+        context: CallContext,
+        deadline: Deadline | None = None,
     ) -> Answer:
         """Answers the request from the cache or the model.
 
@@ -69,48 +101,105 @@ class Gateway:
         """
         key = completion_key(session.model, request, context)
         async with self._alone(key):
-            record = await self._store.completion(key)
-            if record is not None:
-                await self._store.add_usage(session.delta(key, cached=True))
-                return Answer(_completion(record), cached=True)
-            seeded = replace(request, sample=sample_number(key))
-            answered = await self._call(session, seeded)
-            completion = replace(answered, text=storable(answered.text))
-            await self._keep(
-                _record(key, session.model.identity, completion),
-                session.delta(key, cached=False, usage=completion.usage),
-            )
-            return Answer(completion, cached=False)
+            known = await self._known(session, key)
+            if known is not None:
+                return known
+            (answer,) = await self._buy(session, request, [key], deadline)
+            return answer
 
-    async def _keep(self, record: CompletionRecord, usage: UsageDelta) -> None:
-        """Puts a paid answer on disk, even if its caller is cancelled meanwhile."""
-        writing = asyncio.ensure_future(self._store.record_completion(record, usage))
+    async def complete_many(
+        self,
+        session: "ModelSession",
+        request: ChatRequest,
+        contexts: Sequence[CallContext],
+        deadline: Deadline | None = None,
+    ) -> list[Answer]:
+        """Answers the request once for each context, in their order; raises as `complete`.
+
+        What is cached is not asked. The rest goes to a `ManySampler` in as few calls as it takes,
+        to any other model in single calls at once. A call that fails leaves the answers of the
+        others in the cache.
+        """
+        keys = [completion_key(session.model, request, context) for context in contexts]
+        answers: dict[str, Answer] = {}
+        async with AsyncExitStack() as stack:
+            for key in sorted(set(keys)):  # in one order for everyone, or two could wait crosswise
+                await stack.enter_async_context(self._alone(key))
+            new: list[str] = []
+            for key in dict.fromkeys(keys):
+                known = await self._known(session, key)
+                if known is None:
+                    new.append(key)
+                else:
+                    answers[key] = known
+            model = session.model
+            most = max(1, model.most_samples) if isinstance(model, ManySampler) else 1
+            chunks = [new[start : start + most] for start in range(0, len(new), most)]
+            bought = await _all([self._buy(session, request, some, deadline) for some in chunks])
+        for some, paid in zip(chunks, bought, strict=True):
+            answers.update(zip(some, paid, strict=True))
+        return [
+            answers[key] if keys.index(key) == place else await self._again(session, key, answers)
+            for place, key in enumerate(keys)
+        ]
+
+    async def _again(self, session: "ModelSession", key: str, answers: dict[str, Answer]) -> Answer:
+        """The answer to a question that stood twice in one list."""
+        await self._store.add_usage(session.delta(key, cached=True))
+        return Answer(answers[key].completion, cached=True)
+
+    async def _known(self, session: "ModelSession", key: str) -> Answer | None:
+        record = await self._store.completion(key)
+        if record is None:
+            return None
+        completion = _completion(record)
+        session.note(completion)
+        await self._store.add_usage(session.delta(key, cached=True))
+        return Answer(completion, cached=True)
+
+    async def _buy(
+        self,
+        session: "ModelSession",
+        request: ChatRequest,
+        keys: list[str],
+        deadline: Deadline | None,
+    ) -> list[Answer]:
+        """One paid answer for each key: in one call, or in more if the provider gives fewer."""
+        answers: list[Answer] = []
+        line = self._line(session.model)
+        while len(answers) < len(keys):
+            wanted = keys[len(answers) :]
+            seeded = replace(request, sample=sample_number(wanted[0]))
+            call = Call(session.model, session.budget, seeded, len(wanted), wanted[0], deadline)
+            answers += await self._keep(session, wanted, await line.ask(call))
+        return answers
+
+    async def _keep(
+        self, session: "ModelSession", keys: list[str], completions: tuple[Completion, ...]
+    ) -> list[Answer]:
+        """Puts the answers of one call on disk, even if the caller is cancelled meanwhile."""
+        answers: list[Answer] = []
+        writes: list[Coroutine[object, object, None]] = []
+        for place, (key, told) in enumerate(zip(keys, completions, strict=False)):
+            completion = replace(told, text=storable(told.text))
+            session.note(completion)
+            answers.append(Answer(completion, cached=False))
+            usage = session.delta(key, cached=False, first=place == 0, usage=completion.usage)
+            record = _record(key, session.model.identity, completion)
+            writes.append(self._store.record_completion(record, usage))
+        writing = asyncio.ensure_future(_all(writes))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait([writing])
             raise
+        return answers
 
-    async def _call(self, session: "ModelSession", request: ChatRequest) -> Completion:
-        """One paid answer; transient faults are tried again, and never become an answer."""
-        slot = self._slots.setdefault(
-            session.model.identity, asyncio.Semaphore(session.model.concurrency)
-        )
-        pause = _FIRST_PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with slot, session.budget.reserve(request) as spending:
-                    completion = await _in_time(session, request)
-                    spending.usage = completion.usage
-                    return completion
-            except ProviderError as error:
-                if not error.transient or attempt == ATTEMPTS:
-                    raise
-                wait = min(error.retry_after or pause, _LONGEST_WAIT)
-                left = session.budget.seconds_left
-                await asyncio.sleep(wait if left is None else min(wait, left))
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        raise AssertionError("the last attempt returns or raises")
+    def _line(self, model: ChatModel) -> Line:
+        line = self._lines.get(model.identity)
+        if line is None:
+            line = self._lines[model.identity] = Line(model, self.timing, self.prices)
+        return line
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncGenerator[None, None]:
@@ -144,29 +233,69 @@ class ModelSession:
     scope: str
     role: Role
     _asked: set[str] = field(default_factory=set[str], init=False)
+    _dropped: set[str] = field(default_factory=set[str], init=False)
 
-    async def complete(self, request: ChatRequest, context: CallContext) -> Answer:
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Request parameters that the model did not take, over all answers so far."""
+        return frozenset(self._dropped)
+
+    def deadline(self) -> Deadline:
+        """The time that one example may spend in model calls; for all of its calls together."""
+        return Deadline(self.gateway.timing.example_seconds)
+
+    def list_cost_usd(self, usage: Usage) -> float | None:
+        """What so many tokens of this model cost at list price, as if nothing were cached."""
+        return self.gateway.prices.list_cost_usd(self.model.spec, usage)
+
+    async def complete(
+        self, request: ChatRequest, context: CallContext, deadline: Deadline | None = None
+    ) -> Answer:
         """Answers the request; see `Gateway.complete`."""
-        return await self.gateway.complete(self, request, context)
+        return await self.gateway.complete(self, request, context, deadline)
 
-    def delta(self, key: str, *, cached: bool, usage: Usage | None = None) -> UsageDelta:
-        """What one answered request adds to the account.
+    async def complete_many(
+        self,
+        request: ChatRequest,
+        contexts: Sequence[CallContext],
+        deadline: Deadline | None = None,
+    ) -> list[Answer]:
+        """Answers the request once for each context; see `Gateway.complete_many`."""
+        return await self.gateway.complete_many(self, request, contexts, deadline)
 
-        A call is needed if this session, with a cache of its own, would have made it: once for each
-        distinct question. A later sitting is another session and counts afresh what it asks again.
+    def note(self, completion: Completion) -> None:
+        """Remembers what the model did not take."""
+        if completion.dropped:
+            self._dropped.update(completion.dropped)
+
+    def delta(
+        self, key: str, *, cached: bool, first: bool = True, usage: Usage | None = None
+    ) -> UsageDelta:
+        """What one answer adds to the account.
+
+        An answer is needed if this session, with a cache of its own, would have asked for it: once
+        for each distinct question and draw. A later sitting is another session and counts afresh
+        what it asks again.
+
+        Args:
+            key: The answer's.
+            cached: Whether the cache gave it.
+            first: Whether it is the first of its call; the others are no calls of their own.
+            usage: Its tokens, if it was paid.
         """
         needed = key not in self._asked
         self._asked.add(key)
+        used = usage or Usage()
         return UsageDelta(
             scope=self.scope,
             role=self.role,
             model=self.model.spec,
-            calls=int(not cached),
+            calls=int(not cached and first),
             cached_calls=int(cached),
             needed_calls=int(needed),
-            input_tokens=usage.input_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            cost_usd=0.0 if cached else list_price_usd(self.model.spec),
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cost_usd=self.gateway.prices.cost_usd(self.model.spec, used) if usage else 0.0,
         )
 
 
@@ -176,24 +305,13 @@ class _Lock:
     users: int = 0
 
 
-async def _in_time(session: ModelSession, request: ChatRequest) -> Completion:
-    """The model's answer, within the call's deadline and the run's remaining minutes."""
-    left = session.budget.seconds_left
-    allowed = CALL_SECONDS if left is None else min(CALL_SECONDS, left)
-    deadline = asyncio.timeout(allowed)
-    try:
-        async with deadline:
-            return await session.model.complete(request)
-    except TimeoutError:
-        if deadline.expired() and left is not None and left <= CALL_SECONDS:
-            raise BudgetSpentError(
-                "The budget's minutes are over; everything found so far is kept. "
-                "Resume the run with a larger total budget to go on.",
-                limit="minutes",
-            ) from None
-        raise ProviderError(
-            f"{session.model.spec} gave no answer within {allowed:.0f} s; resume the run later."
-        ) from None
+async def _all(work: Sequence[Coroutine[object, object, _Result]]) -> list[_Result]:
+    """Runs all of it to its end, though a part may fail; then raises the first fault."""
+    ends = await asyncio.gather(*work, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return cast("list[_Result]", ends)
 
 
 def _record(key: str, identity: str, completion: Completion) -> CompletionRecord:

@@ -1,7 +1,7 @@
-"""What calls cost and add up to, in one place for budgets, reports and screens.
+"""What calls add up to, in one place for budgets, reports and screens.
 
-The list price of a local model is 0; every other price is unknown (None), never 0, and a sum with
-an unknown part is unknown.
+A model of this machine, the client's own and the grammar cost nothing; every other price is a
+matter of `prices.py`. A sum with an unknown part is unknown.
 """
 
 from collections.abc import Iterable
@@ -44,12 +44,12 @@ class UsageTotals(NamedTuple):
 
 
 def is_free(spec: str) -> bool:
-    """Whether calls to the model cost nothing: it runs on this machine."""
-    return spec.startswith("local:")
+    """Whether calls to the model cost us nothing, whatever they hold."""
+    return spec.startswith("local:") or spec in ("client", "grammar")
 
 
 def list_price_usd(spec: str) -> float | None:
-    """What a call to the model costs, as far as that is known here."""
+    """What a call to the model costs, as far as that is known without its tokens."""
     return 0.0 if is_free(spec) else None
 
 

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesflow_server.errors import BudgetSpentError
-from bayesflow_server.gateway.budget import Budget, BudgetLimits
+from bayesflow_server.gateway.budget import Budget, BudgetLimits, most_usage
 from bayesflow_server.models.chat import ChatMessage, ChatRequest, Usage
+from bayesflow_server.store.records import UsageRecord
+from fakes.approx import approx
 
-QUESTION = ChatRequest((ChatMessage("user", "x" * 18),), max_tokens=50)
+QUESTION = most_usage(ChatRequest((ChatMessage("user", "x" * 18),), max_tokens=50))
 MOST_TOKENS = 100  # 18 bytes, 32 for the turn, 50 to generate
 
 
@@ -182,3 +184,67 @@ async def test_without_limits_nothing_is_refused() -> None:
         async with budget.reserve(QUESTION) as spending:
             spending.usage = Usage(10_000, 10_000)
     assert budget.calls == 100
+
+
+def test_the_most_a_call_may_take_counts_bytes_turns_and_each_answer() -> None:
+    turns_ = (ChatMessage("system", "ü" * 10), ChatMessage("user", "\ud83d"))
+    assert most_usage(ChatRequest(turns_, max_tokens=50), 3) == Usage(20 + 3 + 64, 150)
+    assert most_usage(ChatRequest(turns_)).output_tokens == 4096
+
+
+@given(seed=st.integers(0, 10_000), usd=st.floats(0.001, 0.2))
+def test_concurrent_callers_never_overrun_a_budget_in_dollars(seed: int, usd: float) -> None:
+    random = Random(seed)
+    budget = Budget(BudgetLimits(usd=usd))
+    paid: list[float] = []
+
+    async def caller(delay: int, latency: int, cost: float, ends: bool) -> None:
+        await turns(delay)
+        async with budget.reserve(QUESTION, 0.01) as spending:
+            await turns(latency)
+            if not ends:
+                raise ConnectionError
+            paid.append(cost)
+            spending.usage, spending.usd = Usage(1, 1), cost
+
+    async def crowd() -> list[BaseException | None]:
+        work = (
+            caller(
+                random.randrange(20),
+                random.randrange(20),
+                random.uniform(0, 0.01),
+                random.random() < 0.8,
+            )
+            for _ in range(50)
+        )
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    ends = asyncio.run(crowd())
+    assert budget.usd == approx(sum(paid))
+    assert sum(paid) <= usd * (1 + 1e-9)
+    refused = [end for end in ends if isinstance(end, BudgetSpentError)]
+    assert {error.limit for error in refused} <= {"usd"}
+    if refused:
+        assert sum(paid) + 0.01 > usd * (1 - 1e-9)
+
+
+async def test_a_cost_that_nobody_knows_leaves_no_room_in_a_budget_of_dollars() -> None:
+    budget = Budget(BudgetLimits(usd=1))
+    budget.take_over([UsageRecord("run", "executor", "lab:x", calls=1, cost_usd=None)])
+    with pytest.raises(BudgetSpentError, match=r"an unknown part of 1\.0 US dollars"):
+        async with budget.reserve(QUESTION, 0.01):
+            pass
+
+
+async def test_a_small_call_may_pass_a_large_one_that_waits_for_room() -> None:
+    budget = Budget(BudgetLimits(tokens=1000))
+    order: list[str] = []
+
+    async def call(name: str, most: int, latency: int) -> None:
+        async with budget.reserve(Usage(most, 0)) as spending:
+            order.append(name)
+            await turns(latency)
+            spending.usage = Usage(1, 0)
+
+    await asyncio.gather(call("first", 600, 9), call("large", 900, 1), call("small", 300, 1))
+    assert order == ["first", "small", "large"]
