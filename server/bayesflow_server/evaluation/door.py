@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from bayesflow_sandbox.errors import CallRefusedError
@@ -17,10 +17,9 @@ from bayesflow_server.evaluation.call_log import CallLog
 from bayesflow_server.evaluation.outcomes import NOT_WELL
 from bayesflow_server.gateway.cache_key import CallContext
 from bayesflow_server.gateway.gateway import Answer, ModelSession
-from bayesflow_server.gateway.usage import list_price_usd
-from bayesflow_server.models.chat import ChatMessage, ChatRequest, Usage
+from bayesflow_server.models.chat import ChatMessage, ChatModel, ChatRequest, ManySampler, Usage
 
-__all__ = ["NO_TIERS", "Door", "Meter", "Tiers", "list_cost_usd"]
+__all__ = ["NO_TIERS", "Door", "Meter", "Tiers"]
 
 Tiers = Mapping[Tier, ModelSession]
 NO_TIERS: Final[Tiers] = {}
@@ -45,16 +44,16 @@ class Meter:
     outcomes: Counter[str] = field(default_factory=Counter[str])
     _costs: list[float | None] = field(default_factory=list[float | None], init=False)
 
-    def count(self, answer: Answer, cost_usd: float | None) -> None:
-        """Adds one answered request and its list price."""
-        completion = answer.completion
+    def count(self, answer: Answer, usage: Usage, cost_usd: float | None) -> None:
+        """Adds one answer with its tokens and list price, both as if nothing had been cached."""
         self.calls += 1
         self.cached_calls += answer.cached
-        self.input_tokens += completion.usage.input_tokens
-        self.output_tokens += completion.usage.output_tokens
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
         self._costs.append(cost_usd)
-        if completion.stop_reason in NOT_WELL:
-            self.outcomes[completion.stop_reason] += 1
+        ending = answer.completion.stop_reason
+        if ending in NOT_WELL:
+            self.outcomes[ending] += 1
 
     @property
     def usd(self) -> float | None:
@@ -97,6 +96,12 @@ class Door:
         default_factory=set[asyncio.Task[object]], init=False
     )
     _closed: bool = field(default=False, init=False)
+    # Tokens of each question, as an earlier call told.
+    _questions: dict[_Question, int] = field(default_factory=dict[_Question, int], init=False)
+
+    def __post_init__(self) -> None:
+        # One for all models: it bounds the execution.
+        self._deadline = self.session.deadline()
 
     async def call_llm(self, call: LLMCall) -> list[str]:
         """The texts of one `call_llm`, `num_of_response` of them.
@@ -136,11 +141,14 @@ class Door:
             max_tokens=call.max_tokens,
             stop=call.stop,
         )
-        contexts = self._contexts(_Question(session.model.identity, request), call.num_of_response)
+        question = _Question(session.model.identity, request)
+        contexts = self._contexts(question, call.num_of_response)
         logged = self.log.begin(request)
-        answers = await _complete_many(session, request, contexts)
-        for answer in answers:
-            self.meter.count(answer, list_cost_usd(session, answer.completion.usage))
+        answers = await session.complete_many(request, contexts, self._deadline)
+        usages = _as_if_uncached(session.model, answers, self._questions.get(question, 0))
+        self._questions[question] = usages[0].input_tokens
+        for answer, usage in zip(answers, usages, strict=True):
+            self.meter.count(answer, usage, session.list_cost_usd(usage))
         completions = [answer.completion for answer in answers]
         logged.answered(completions)
         # An answer that met the end of the context halfway is one that was cut: it has a text.
@@ -178,16 +186,26 @@ class Door:
         }
 
 
-def list_cost_usd(session: ModelSession, usage: Usage) -> float | None:
-    """List price of these tokens, as if nothing were cached; None if it is unknown."""
-    del usage
-    return list_price_usd(session.model.spec)
+def _as_if_uncached(model: ChatModel, answers: Sequence[Answer], question: int) -> list[Usage]:
+    """The tokens of each answer, had this call bought all of them.
 
+    A model that draws several at once counts the question with the first of those bought together;
+    which these were depends on who asked before. Here it is counted once for every `most_samples`.
 
-async def _complete_many(
-    session: ModelSession, request: ChatRequest, contexts: Sequence[CallContext]
-) -> list[Answer]:
-    return [await session.complete(request, context) for context in contexts]
+    Args:
+        model: Who answered.
+        answers: At least one, in the order of their ordinals.
+        question: Tokens of the question, as far as an earlier call of the execution told.
+    """
+    usages = [answer.completion.usage for answer in answers]
+    if not isinstance(model, ManySampler):
+        return usages
+    tokens = max(question, *(usage.input_tokens for usage in usages))
+    most = max(1, model.most_samples)
+    return [
+        replace(usage, input_tokens=0 if place % most else tokens, cached_input_tokens=0)
+        for place, usage in enumerate(usages)
+    ]
 
 
 def _too_long(request: ChatRequest, usage: Usage) -> str:

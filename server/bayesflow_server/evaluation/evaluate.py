@@ -21,7 +21,7 @@ from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.outcome import Failure, Outcome, answer_of
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import InputError
-from bayesflow_server.evaluation.door import NO_TIERS, Door, Tiers, list_cost_usd
+from bayesflow_server.evaluation.door import NO_TIERS, Door, Tiers
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.judging import Grade, Grader
 from bayesflow_server.evaluation.outcomes import UNGRADED, outcomes_json
@@ -266,7 +266,7 @@ def failure_line(record: ExecutionRecord) -> str:
 
 def _check_prices(sessions: Iterable[ModelSession]) -> None:
     for session in sessions:
-        if list_cost_usd(session, Usage(1, 1)) is None:
+        if session.list_cost_usd(Usage(1, 1)) is None:
             raise InputError(
                 f"The price of {session.model.spec} is unknown, so its cost cannot join the "
                 "reward: set `cost_weight` to 0, or use a model with a known price."

@@ -102,10 +102,11 @@ class Grader:
             ProviderError: The judge's provider kept failing.
         """
         messages = self._messages(row, answer)
+        deadline = self.session.deadline()
         for ask in range(_FURTHER_ASKS + 1):
             request = ChatRequest(messages, temperature=0.0, max_tokens=_MOST_TOKENS)
             context = CallContext(row.id, self.replicate, 0, self.seed)
-            completion = (await self.session.complete(request, context)).completion
+            completion = (await self.session.complete(request, context, deadline)).completion
             if completion.stop_reason == "context_overflow":
                 break  # a longer conversation fits even less
             # What a reply that was cut or refused happens to end with may be a quotation.

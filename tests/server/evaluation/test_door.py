@@ -5,13 +5,40 @@ import pytest
 
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import parse_llm_call
+from bayesflow_server.errors import ProviderError
 from bayesflow_server.evaluation.door import Door, Meter, Tiers
-from bayesflow_server.gateway.gateway import Answer
+from bayesflow_server.gateway.budget import Budget, BudgetLimits
+from bayesflow_server.gateway.gateway import Answer, Gateway
+from bayesflow_server.gateway.patience import Timing
 from bayesflow_server.models.chat import ChatMessage, ChatRequest, Completion, StopReason, Usage
 from bayesflow_server.store.store import Store
 from fakes.approx import approx
 from fakes.models import FakeModel
 from fakes.sessions import EndingModel, free_session, priced_session
+
+
+class SamplingModel(FakeModel):
+    """Draws at most three answers a call; counts the question with the first, as providers do."""
+
+    most_samples = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """One answer."""
+        return (await self.sample(request, 1))[0]
+
+    async def sample(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
+        """The question's text with a number, `count` times."""
+        self.counts.append(count)
+        text = request.messages[-1].content
+        words = len(text.split())
+        return tuple(
+            Completion(f"{text}{n}".replace(" ", ""), Usage(0 if n else words, 1))
+            for n in range(count)
+        )
 
 
 def door(store: Store, model: FakeModel, example: str = "row") -> Door:
@@ -136,7 +163,8 @@ async def test_an_answer_that_met_the_end_of_the_context_halfway_is_kept(store: 
 
 
 async def test_a_tier_is_another_model_and_the_rest_goes_to_the_executor(store: Store) -> None:
-    plain, strong = (EndingModel(lambda _, n=name: (n, "end"), identity=name) for name in "ps")
+    plain = EndingModel(lambda _: ("p", "end"), identity="p")
+    strong = EndingModel(lambda _: ("s", "end"), identity="s")
     tiers: Tiers = {"strong": free_session(store, strong)}
     here = Door(free_session(store, plain), "row", 0, 0, tiers)
     texts = [
@@ -194,13 +222,52 @@ async def test_a_price_that_is_unknown_makes_the_cost_unknown(store: Store) -> N
     assert here.meter.usd is None
 
 
+async def test_the_cost_does_not_depend_on_what_others_bought_before(store: Store) -> None:
+    def meter_of(here: Door) -> tuple[int, int, float | None]:
+        return here.meter.input_tokens, here.meter.output_tokens, here.meter.usd
+
+    five = parse_llm_call((["a b c"],), {"temperature": 0.7, "num_of_response": 5})
+    one = parse_llm_call((["a b c"],), {"temperature": 0.7})
+    model = SamplingModel()
+    priced = priced_session(store, model, 1.0)
+    alone = Door(priced, "one row", 0, 0)
+    await alone.call_llm(five)
+    assert model.counts == [3, 2]
+    for calls in (1, 2):  # here some of the five are there already
+        for _ in range(calls):
+            await Door(priced, f"row {calls}", 0, 0).call_llm(one)
+        late = Door(priced, f"row {calls}", 0, 0)
+        await late.call_llm(five)
+        assert meter_of(late) == meter_of(alone) == (2 * 3, 5, 11.0)
+
+
+async def test_a_model_that_draws_several_answers_at_once_is_asked_once(store: Store) -> None:
+    model = SamplingModel()
+    three = parse_llm_call((["q"],), {"temperature": 0.7, "num_of_response": 3})
+    here = door(store, model)
+    assert await here.call_llm(three) == ["q0", "q1", "q2"]
+    assert model.counts == [3]
+    assert await door(store, model).call_llm(three) == ["q0", "q1", "q2"]
+    assert model.counts == [3]
+
+
+async def test_an_execution_may_not_spend_longer_in_calls_than_an_example_has(
+    store: Store,
+) -> None:
+    budget = Budget(BudgetLimits())
+    gateway = Gateway(store, timing=Timing(example_seconds=0.0))
+    session = gateway.session(FakeModel(), budget, scope="run", role="executor")
+    with pytest.raises(ProviderError, match="its time is over"):
+        await Door(session, "row", 0, 0).call_llm(parse_llm_call((["q"],), {}))
+
+
 def test_the_cost_does_not_depend_on_the_order_of_the_answers() -> None:
     answer = Answer(Completion("", Usage()), cached=False)
     sums: set[float | None] = set()
     for order in permutations([0.1, 0.2, 0.3, 1e-9, 7e5]):
         meter = Meter()
         for cost in order:
-            meter.count(answer, cost)
+            meter.count(answer, Usage(), cost)
         sums.add(meter.usd)
     assert len(sums) == 1
 
