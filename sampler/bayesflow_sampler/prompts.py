@@ -184,7 +184,12 @@ def continue_question(templates: PromptTemplates, brief: TaskBrief, prefix: Work
     last = _fill(templates.last, {"step": step}) if len(prefix) + 1 >= brief.rounds else ""
     if not len(prefix):
         return _fill(templates.begin, {"last": last})
-    slots = {"prefix": _code(prefix.source), "step": step, "last": last}
+    slots = {
+        "prefix": _code(prefix.source),
+        "step": step,
+        "last": last,
+        "arguments": "self, problem, entry_point" if brief.public_tests else "self, problem",
+    }
     return _fill(templates.continue_, slots)
 
 

