@@ -48,8 +48,8 @@ _NO_WORKFLOW: Final = (
     "comment `# Step {step}: title` at the top level of its body."
 )
 _NO_STEP: Final = (
-    "The answer has no step {step}; begin it with a comment `# Step {step}: title` at the top level "
-    "of the body of `__call__`."
+    "The answer has no step {step}; begin it with a comment `# Step {step}: title` at the top "
+    "level of the body of `__call__`."
 )
 
 
@@ -187,7 +187,9 @@ def _candidates(readings: Sequence[_Reading]) -> list[list[_Reading]]:
             if groups:
                 groups[-1].append(reading)
             frames.append(reading)
-    return groups or [[reading] for reading in readings]
+    # A `return` finishes the workflow if it is all that the answer adds.
+    more = [reading for reading in readings if _adds_more(reading.passage or _EMPTY)]
+    return groups or [[reading] for reading in more or readings]
 
 
 def _continues(passage: Passage) -> bool:
@@ -195,6 +197,10 @@ def _continues(passage: Passage) -> bool:
     if not passage.whole and _is_return(passage):
         return True
     return passage.whole or not passage.setup
+
+
+def _adds_more(passage: Passage) -> bool:
+    return not _is_return(passage) and any(map(_does, passage.setup))
 
 
 def _is_return(passage: Passage) -> bool:

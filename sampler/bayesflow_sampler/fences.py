@@ -141,7 +141,7 @@ def _opening(line: str) -> _Opening | None:
     prose = before.strip(" \t>*-+.)0123456789")
     if prose and (language not in _PYTHON or not (language or prose.endswith(":"))):
         return None
-    code = rest + "\n" if looks_like_code(rest) else ""
+    code = rest + "\n" if rest.startswith("#") and looks_like_code(rest) else ""
     return _Opening(line[len(before) : end], language, code, before.startswith(">"))
 
 

@@ -31,8 +31,9 @@ __all__ = [
 
 # `# Step 2: t`, `## STEP 2 - t`, `#step2) t`, `# --- Step 2a. t ---`, `# Step 2.1: t`
 STEP_HEADER: Final = re.compile(
-    r"^#+\s*(?:[=_~-]{2,}|\*\*|[\[(])?\s*step\s*#?(?P<number>\d+)(?P<part>[a-z]|\.\d+)?\b[\])*]*\s*"
-    r"(?:[:.)\-\u2013\u2014]+\s*)?(?P<title>.*)$",
+    r"^#+\s*(?:[=_~-]{2,}|(?P<bold>\*\*)|[\[(])?\s*"
+    r"step\s*#?(?P<number>\d+)(?P<part>[a-z]|\.\d+)?\b[\])*]*\s*"
+    r"(?:[:.)\-\u2013\u2014]+\s*)?(?(bold)(?:\*\*\s*)?)(?P<title>.*)$",
     re.IGNORECASE,
 )
 
