@@ -5,7 +5,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -102,7 +102,7 @@ def raw(response: httpx2.Response) -> bytes:
 
 
 @asynccontextmanager
-async def serve(answer: Answer) -> AsyncIterator[HttpServer]:
+async def serve(answer: Answer) -> AsyncGenerator[HttpServer]:
     """Answers each request with bytes; None hangs up without a word."""
     tasks: set[asyncio.Task[None]] = set()
     record = HttpServer("")
@@ -202,7 +202,7 @@ def openai_reply(
 ) -> httpx2.Response:
     """One answer, and `more` of them as a call with `n` gets."""
     messages: list[JsonObject] = [{"role": "assistant", "content": text, "refusal": refusal}]
-    messages += [{"role": "assistant", "content": other} for other in more]
+    messages.extend({"role": "assistant", "content": other} for other in more)
     usage = {
         "prompt_tokens": 123,
         "completion_tokens": 7,

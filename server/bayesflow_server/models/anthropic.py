@@ -4,6 +4,7 @@ The SDK costs 2.4 CPU-seconds to import, so that happens on the first call. The 
 temperature and draws one answer a call. Turns marked `shared` are cached by the provider.
 """
 
+import logging
 from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def dial_anthropic(connection: "Connection[AsyncAnthropic]") -> "Dialled[AsyncAn
     """The SDK's client for a connection."""
     import anthropic  # heavy: on the first call
 
+    logging.getLogger("anthropic._base_client").addFilter(_without_traceback)
     client = anthropic.AsyncAnthropic(
         api_key=STAND_IN,
         base_url=connection.base_url,
@@ -79,6 +81,12 @@ def dial_anthropic(connection: "Connection[AsyncAnthropic]") -> "Dialled[AsyncAn
         root=anthropic.APIError,
     )
     return Dialled(client, errors)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """The SDK's debug log attaches the failed request, with the headers it left with."""
+    record.exc_info = None
+    return True
 
 
 class AnthropicModel(RemoteModel["AsyncAnthropic"]):

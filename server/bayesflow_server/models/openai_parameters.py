@@ -34,13 +34,15 @@ class Attempt:
 
     Attributes:
         request: The question.
-        count: How many answers are asked for.
+        asked: How many answers are wanted.
+        count: How many are asked for in this call; fewer once the server would not give so many.
         limit_first: The name under which the limit is offered first.
         left_out: Parameters that are not sent; `limit` stands for both names of the limit.
         unknown: Those of `left_out` that the server does not know.
     """
 
     request: ChatRequest
+    asked: int
     count: int
     limit_first: str
     left_out: set[str]
@@ -92,8 +94,12 @@ class Attempt:
         name = _named(refusal, self._sent())
         if name is None:
             return False
+        is_unknown = _UNKNOWN.search(refusal.said) is not None
+        if name == "n" and not is_unknown:  # it may give some, if not as many
+            self.count //= 2
+            return True
         self.left_out.add(name)
-        if _UNKNOWN.search(refusal.said):
+        if is_unknown:
             self.unknown.add(name)
         # A limit that the caller set must hold, under either name; ours need not.
         return self.limit_name is not None or self._drop_our_own_limit()
@@ -127,12 +133,12 @@ class Parameters:
 
     def attempt(self, request: ChatRequest, count: int) -> Attempt:
         """How to ask."""
-        return Attempt(request, count, self._limit_first, set(self._unknown))
+        return Attempt(request, count, count, self._limit_first, set(self._unknown))
 
     def learn(self, attempt: Attempt, answers: int) -> None:
         """Takes note of an attempt that was answered."""
-        self._unknown |= attempt.unknown - {"n"}
-        if answers < attempt.count:  # it draws fewer in a call than it was asked for
+        self._unknown |= attempt.unknown
+        if answers < attempt.asked:
             self.most_samples = max(1, min(self.most_samples, answers))
 
 

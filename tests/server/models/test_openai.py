@@ -232,6 +232,17 @@ async def test_a_server_that_refuses_n_is_asked_one_by_one(connect: Connect, mes
     assert model.most_samples == 1
 
 
+async def test_a_server_that_would_give_fewer_answers_is_asked_for_half_as_many(
+    connect: Connect,
+) -> None:
+    too_many = openai_error(400, "Field 'n': Value must be between 1 <= value <= 2, but got more")
+    wire = Wire(too_many, openai_reply("a", more=("b",)), openai_reply("c"))
+    model = connect("openai", wire=wire, endpoint=LAB)
+    assert len(await model.sample(ASK, 5)) == 5
+    assert [message.get("n") for message in wire.sent[:3]] == [5, 2, 2]
+    assert model.most_samples == 1  # the third call gave one where two were asked for
+
+
 def test_the_registry_may_take_it_for_a_chat_model(connect: Connect) -> None:
     model: ChatModel = connect("openai")
     assert not model.deterministic
