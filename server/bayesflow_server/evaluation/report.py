@@ -15,6 +15,7 @@ from bayesflow_server.evaluation.intervals import (
     paired_gain,
     score_interval,
 )
+from bayesflow_server.gateway.usage import total_usd
 from bayesflow_server.store.records import ExecutionRecord
 
 __all__ = [
@@ -82,7 +83,8 @@ class FinalReport(BaseModel):
         baseline: The baseline on the test split.
         gain: The paired difference.
         beats_baseline: Whether the interval of the gain lies above 0, below, or across.
-        cost_ratio: The winner's tokens per row over the baseline's.
+        cost_ratio: What the winner takes per row over what the baseline takes: dollars where both
+            are known and the baseline's are not 0, else tokens.
         search_seconds: Running time until the test.
     """
 
@@ -114,13 +116,12 @@ def compare(winner: Sequence[ExecutionRecord], baseline: Sequence[ExecutionRecor
     scores = [record.score for record in winner]
     others = [record.score for record in baseline]
     gain = paired_gain(scores, others)
-    used, spent = _tokens(winner), _tokens(baseline)
     return Comparison(
         first=score_report(score_interval(scores)),
         second=score_report(score_interval(others)),
         gain=GainReport(delta=gain.delta, low=gain.low, high=gain.high),
         beats=beats_baseline(gain),
-        cost_ratio=round(used / spent, 3) if spent else None,
+        cost_ratio=_cost_ratio(winner, baseline),
     )
 
 
@@ -133,6 +134,15 @@ def score_report(interval: Interval) -> TestScore:
         rows=interval.rows,
         method=interval.method,
     )
+
+
+def _cost_ratio(
+    winner: Sequence[ExecutionRecord], baseline: Sequence[ExecutionRecord]
+) -> float | None:
+    used, spent = (total_usd(record.cost_usd for record in each) for each in (winner, baseline))
+    if used is None or not spent:
+        used, spent = _tokens(winner), _tokens(baseline)
+    return round(used / spent, 3) if spent else None
 
 
 def _tokens(records: Sequence[ExecutionRecord]) -> int:

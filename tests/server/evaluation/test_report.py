@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bayesflow_server.evaluation import report
@@ -34,6 +36,24 @@ def test_a_workflow_compared_with_itself_gains_nothing() -> None:
 def test_a_baseline_that_asks_nothing_has_no_cost_to_compare_with() -> None:
     free = [ExecutionRecord("run", "wf", "test", n, str(n), "a", 0.0) for n in range(3)]
     assert compare(records([1, 1, 1], 10), free).cost_ratio is None
+
+
+@pytest.mark.parametrize(
+    ("winner", "baseline", "ratio"),
+    [
+        (0.06, 0.02, 3.0),  # fewer tokens of a dearer model
+        (0.0, 0.02, 0.0),
+        (0.0, 0.0, 0.5),  # models of this machine cost nothing: tokens say more
+        (None, 0.02, 0.5),
+        (0.02, None, 0.5),
+    ],
+)
+def test_cost_is_compared_in_dollars_where_they_are_known_else_in_tokens(
+    winner: float | None, baseline: float | None, ratio: float
+) -> None:
+    first = [replace(record, cost_usd=winner) for record in records([1, 0], 10)]
+    second = [replace(record, cost_usd=baseline) for record in records([1, 0], 20)]
+    assert compare(first, second).cost_ratio == ratio
 
 
 def test_other_rows_cannot_be_compared() -> None:
