@@ -78,9 +78,9 @@ def _loss(candidate: Candidate) -> float:
 
 
 def _latest(pool: Sequence[Candidate]) -> Candidate:
-    """The last refinement; before there is one, the best workflow."""
-    refined = [candidate for candidate in pool if candidate.origin == "refined"]
-    return refined[-1] if refined else min(pool, key=_loss)
+    """The last refinement, ours or one handed in; before there is one, the best workflow."""
+    later = [candidate for candidate in pool if candidate.origin in ("refined", "submitted")]
+    return later[-1] if later else min(pool, key=_loss)
 
 
 def _winners(pool: Sequence[Candidate], seed: int, *path: str | int) -> tuple[Candidate, ...]:

@@ -94,6 +94,8 @@ def test_linear_starts_from_the_best_workflow_and_goes_on_from_the_latest_refine
     assert chosen("linear", pool) == "d"
     pool.append(edit("e", 0.0, "d"))
     assert chosen("linear", pool) == "e"
+    pool.append(candidate("f", 0.0, "submitted"))
+    assert chosen("linear", pool) == "f"
 
 
 def test_evolutionary_crosses_the_winners_of_two_tournaments_the_better_first() -> None:
