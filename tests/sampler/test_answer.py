@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayesflow_sampler.answer import Draft, Unreadable, read_answer
@@ -80,6 +80,7 @@ def test_what_was_read_is_a_workflow_that_reads_the_same_again(case: AnswerCase)
     workflow = draft(case.prefix, case.reply.text)
     parsed = parse_workflow(workflow.source)
 
+    compile(workflow.source, "workflow", "exec")
     assert [step.title for step in parsed.steps] == [step.title for step in workflow.steps]
     assert draft(case.prefix, f"```python\n{workflow.source}```\n") == workflow
 
@@ -142,6 +143,7 @@ replies = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PREFIXES), replies, st.sampled_from(ENDINGS))
 def test_no_text_makes_the_reader_fail(prefix: Workflow, text: str, ending: ReplyEnding) -> None:
     read = read_answer(prefix, Reply(text, ending))
@@ -161,6 +163,7 @@ def test_deep_nesting_makes_no_reader_fail(text: str) -> None:
     assert isinstance(read_answer(PREFIXES[0], Reply(text)), Unreadable)
 
 
+@settings(deadline=None)
 @given(written_answers())
 def test_however_a_workflow_is_written_down_it_is_read_as_itself(written: Written) -> None:
     workflow = draft(written.prefix, written.text)
@@ -174,6 +177,7 @@ def test_however_a_workflow_is_written_down_it_is_read_as_itself(written: Writte
     assert top_level(workflow.source) == top_level(written.workflow.source)
 
 
+@settings(deadline=None)
 @given(written_answers(), st.data())
 def test_no_cut_answer_is_salvaged(written: Written, data: st.DataObject) -> None:
     end = data.draw(st.integers(0, len(written.text)))
