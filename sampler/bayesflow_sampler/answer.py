@@ -24,7 +24,7 @@ __all__ = ["Draft", "Trouble", "Unreadable", "read_answer"]
 
 Trouble = Literal["refused", "overflow", "truncated", "no code", "syntax", "no workflow", "no step"]
 
-_LONGEST: Final = 100_000  # characters of code that are looked at
+_LONGEST: Final = 50_000  # characters of code that are looked at
 _MOST_BLOCKS: Final = 64
 _EMPTY: Final = Passage((), (), (), (), whole=False)
 

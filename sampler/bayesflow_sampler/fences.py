@@ -43,7 +43,8 @@ _CODE: Final = re.compile(
     re.VERBOSE,
 )
 _LONGEST_LINE: Final = 300  # for a pattern; no workflow's beginning needs more
-_PATIENCE: Final = 8
+_LONGEST_STRING: Final = 1_000  # lines of a string, behind a line of backticks in it
+_PATIENCE: Final = 8  # strings without an end that are looked for
 
 
 class Block(NamedTuple):
@@ -93,7 +94,7 @@ def plain_blocks(lines: Sequence[str], limit: int = 4) -> list[str]:
     starts: list[int] = []
     previous = False
     for number, line in enumerate(lines):
-        code = looks_like_code(line)
+        code = line != "\n" and looks_like_code(line)
         if code and not previous:
             starts.append(number)
             if len(starts) == limit:
@@ -110,7 +111,7 @@ def looks_like_code(line: str) -> bool:
 def after_thought(lines: list[str]) -> list[str]:
     """What stands behind the last `</think>`, or all lines if there is none."""
     for number in range(len(lines) - 1, -1, -1):
-        closed = _THOUGHT.search(lines[number])
+        closed = _THOUGHT.search(lines[number]) if "</" in lines[number] else None
         if closed:
             return [lines[number][closed.end() :], *lines[number + 1 :]]
     return lines
@@ -129,6 +130,8 @@ class _Close(NamedTuple):
 
 
 def _opening(line: str) -> _Opening | None:
+    if "```" not in line and "~~~" not in line:
+        return None
     line = line.strip()
     end = max(line.rfind("```"), line.rfind("~~~")) + 3
     if end < 3:
@@ -155,6 +158,8 @@ def _closing(lines: Sequence[str], start: int, mark: str, *, heed_strings: bool)
             if not inside:
                 return _Close(number)
             plain = number if plain is None else plain
+        if plain is not None and (not heed_strings or number - plain > _LONGEST_STRING):
+            break
         if heed_strings:
             inside = string_state(lines[number], inside)
     return _Close(len(lines)) if plain is None else _Close(plain, misled=True)

@@ -99,8 +99,9 @@ def fragments(lines: Sequence[str], nodes: Iterable[ast.stmt]) -> tuple[Fragment
         for number in (first, last):
             encoded.setdefault(number, lines[number - 1].encode())
         crowded = not decorators and not _alone(node, encoded[first], encoded[last])
-        text = ast.unparse(node) if crowded else "".join(lines[first - 1 : last])
-        found.append(Fragment(node, indent_code(text, 0)))
+        text = ast.unparse(node) + "\n" if crowded else "".join(lines[first - 1 : last])
+        moved = node.col_offset and not crowded
+        found.append(Fragment(node, indent_code(text, 0) if moved else text))
     return tuple(found)
 
 

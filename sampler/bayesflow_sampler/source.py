@@ -100,10 +100,13 @@ def parse_python(source: str) -> ast.Module:
             # `"\d"` is worth a warning to its author, who is not here to read it.
             warnings.simplefilter("ignore")
             return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else None
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise SourceError(f"The workflow is not valid Python: {reason}.", line=line) from None
+    except SyntaxError as error:
+        reason, line = error.msg, error.lineno
+    except (RecursionError, MemoryError):
+        reason, line = "it is nested too deeply", None
+    except ValueError as error:  # null bytes, half of a surrogate pair
+        reason, line = str(error), None
+    raise SourceError(f"The workflow is not valid Python: {reason}.", line=line)
 
 
 def read_sections(
