@@ -93,7 +93,8 @@ STEPS = (
             "Take the last word that comes most often",
             """\
         words = [reply.split()[-1] for reply in replies if reply.split()]
-        answer = max(words, key=words.count) if words else ""
+        votes = [sum(word == other for other in words) for word in words]
+        answer = words[votes.index(max(votes))] if words else ""
         return answer, self.llm.get_usage_summary()["total_cost"]
 """,
         ),

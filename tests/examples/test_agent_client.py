@@ -1,5 +1,6 @@
 """The example agent, as its reader would start it."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_it_writes_a_runs_workflows_and_prints_the_best(tmp_path: Path) -> None:
         "beats the baseline: ",
     ):
         assert text in ended.stdout, ended.stdout
-    assert "unknown" not in ended.stdout
+    assert "repair" not in ended.stdout
 
 
 def test_it_prints_the_servers_sentence_and_ends_with_2(tmp_path: Path) -> None:
@@ -56,11 +57,9 @@ def test_it_prints_the_servers_sentence_and_ends_with_2(tmp_path: Path) -> None:
 def test_every_design_and_the_idea_are_workflows_that_may_run(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.syspath_prepend(EXAMPLE.parent)
-    import agent_client  # pyright: ignore[reportMissingImports]  # from the examples' folder
-
-    agent = agent_client.Agent(designs=number)
-    source = agent_client.IDEA if number == 8 else agent.design(1)
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE.parent), *sys.path])
+    example = runpy.run_path(str(EXAMPLE))
+    source: str = example["IDEA"] if number == 8 else example["Agent"](designs=number).design(1)
     assert check_workflow(source) is None
     workflow = parse_workflow(source)
     assert len(workflow) == (1 if number == 8 else 3)
