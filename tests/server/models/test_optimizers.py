@@ -1,6 +1,7 @@
 """The functions that play an optimizer in end-to-end tests do what those tests rely on."""
 
 import ast
+from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +11,7 @@ from bayesflow_sampler.ports import Reply
 from bayesflow_sampler.types import Workflow
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.models.chat import ChatMessage, ChatRequest
+from fakes.messy_answers import STYLES, Answer, NumberedStep, fenced
 from fakes.optimizers import GoodOptimizer, MessyOptimizer
 
 EMPTY = Workflow(PREAMBLE, ())
@@ -127,3 +129,20 @@ def test_a_repair_may_hold_a_try() -> None:
     trees = [ast.parse(d.workflow.source) for d in drafts if isinstance(d, Draft)]
 
     assert any(isinstance(node, ast.Try) for tree in trees for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.__name__.strip("_"))
+@pytest.mark.parametrize("kept", [0, 1, 2])
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_wrapping_means_the_same_workflow(
+    style: Callable[[Answer], str], kept: int, whole: bool
+) -> None:
+    steps = (
+        NumberedStep(1, "Style 1", 'text = "style1 " + problem'),
+        NumberedStep(2, "Ask", "out = await self.llm.call_llm(messages=[text])"),
+        NumberedStep(3, "Answer", "return out[0], 0.0"),
+    )
+    complete = read(EMPTY, fenced(Answer((), steps)))
+    prefix = EMPTY if whole else complete.prefix(kept)
+
+    assert read(prefix, style(Answer(steps[:kept], steps[kept:], whole))) == complete
