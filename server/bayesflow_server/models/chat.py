@@ -155,12 +155,13 @@ class ManySampler(Protocol):
 
     @property
     def most_samples(self) -> int:
-        """The most answers one call may ask for, at least 2."""
+        """The most answers worth asking for in one call; 1 once it is known to give no more."""
         ...
 
     async def sample(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
-        """Answers the request `count` times; raises as `ChatModel.complete`.
+        """Answers the request up to `count` times and at least once; raises as `complete`.
 
+        Fewer are no failure: what is paid for is handed over before more is asked for.
         The usages add up to what the provider counted: the question's tokens stand with the first
         answer, and each answer has its own output tokens (or an even share of their sum).
         """

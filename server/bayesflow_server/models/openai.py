@@ -5,10 +5,9 @@ and what it does not take is learned (`openai_parameters.py`).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bayesflow_server.errors import ModelUnavailableError, ServerError
 from bayesflow_server.models.chat import (
@@ -134,13 +133,8 @@ class OpenAIModel(RemoteModel["AsyncOpenAI"]):
         return (await self._draw(request, 1))[0]
 
     async def sample(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
-        """Draws `count` answers, in as few calls as the server allows; raises as `complete`."""
-        drawn: tuple[Completion, ...] = ()
-        while len(drawn) < count:
-            missing = min(count - len(drawn), self.most_samples)
-            draw = replace(request, sample=request.sample + len(drawn))
-            drawn += await self._draw(draw, missing)
-        return drawn
+        """Draws up to `count` answers, as many as the server gives in a call; as `complete`."""
+        return await self._draw(request, count)
 
     async def _draw(self, request: ChatRequest, count: int) -> tuple[Completion, ...]:
         """At least one answer and at most `count`."""
@@ -177,18 +171,15 @@ class OpenAIModel(RemoteModel["AsyncOpenAI"]):
         )
 
     def _read(self, answer: object) -> _Reply:
-        try:
-            fault = _FaultyReply.model_validate(answer).error
-        except ValidationError:
-            fault = None
-        if fault is not None:
-            raise self._told_with_success(fault)
+        if getattr(answer, "error", None) is not None:
+            raise self._told_with_success(answer)
         reply = self._read_as(_Reply, answer)
         if any(choice.finish_reason == "error" for choice in reply.choices):
             raise self._connection.provider.broke_off(self._model)
         return reply
 
-    def _told_with_success(self, fault: _Fault) -> ServerError:
+    def _told_with_success(self, answer: object) -> ServerError:
+        fault = self._read_as(_FaultyReply, answer).error
         status = int(fault.code or 0) if str(fault.code) in _ERROR_STATUSES else 502
         refused = self._connection.provider.refused(
             status, fault.message, {}, model=self._model, clean=self._connection.without_key

@@ -11,7 +11,6 @@ from bayesflow_server.models.chat import (
     ChatRequest,
     ManySampler,
     Pace,
-    Usage,
 )
 from bayesflow_server.models.local import LocalModel
 from bayesflow_server.models.scripted import ScriptedModel
@@ -72,13 +71,16 @@ async def test_a_model_can_be_closed_twice_used_or_not(model: ChatModel) -> None
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_who_draws_several_answers_draws_just_so_many(model: ChatModel, count: int) -> None:
+async def test_who_draws_several_answers_draws_no_more_than_were_asked_for(
+    model: ChatModel, count: int
+) -> None:
     if not isinstance(model, ManySampler):
         return
+    assert model.most_samples >= 1
     answers = await model.sample(ASK, count)
-    assert [bool(answer.text) for answer in answers] == [True] * count
-    assert sum((answer.usage.output_tokens for answer in answers), 0) > 0
-    assert answers[0].usage != Usage()
+    assert 1 <= len(answers) <= count
+    assert answers[0].usage.input_tokens > 0
+    assert all(answer.text and answer.usage.output_tokens for answer in answers)
 
 
 async def test_only_who_always_answers_alike_says_so(model: ChatModel) -> None:

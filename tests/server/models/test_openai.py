@@ -191,56 +191,41 @@ async def test_more_answers_than_were_asked_for_are_not_taken_but_paid(connect: 
     assert [(answer.text, answer.usage.output_tokens) for answer in answers] == [("a", 7)]
 
 
-async def test_a_server_that_passes_over_n_is_asked_again_for_what_is_missing(
+async def test_a_server_that_passes_over_n_gives_one_answer_and_is_known_to(
     connect: Connect,
 ) -> None:
-    wire = Wire(openai_reply("a"), openai_reply("b"), openai_reply("c"), openai_reply("d"))
+    wire = Wire(openai_reply("a"))
     model = connect("openai", wire=wire, endpoint=LAB)
-    answers = await model.sample(ChatRequest(ASK.messages, sample=4), 3)
-    assert [answer.text for answer in answers] == ["a", "b", "c"]
-    assert [message.get("n") for message in wire.sent] == [3, None, None]
-    assert [message.get("seed") for message in wire.sent] == [None, 5, 6]
-    assert model.most_samples == 1
-    await model.sample(ASK, 2)
-    assert [message.get("n") for message in wire.sent[3:]] == [None, None]
+    assert [answer.text for answer in await model.sample(ASK, 3)] == ["a"]
+    assert (wire.sent[0]["n"], model.most_samples) == (3, 1)
 
 
-async def test_a_server_that_gives_fewer_answers_is_asked_for_so_many_from_then_on(
+async def test_a_server_that_gives_fewer_answers_is_known_to_give_so_many(
     connect: Connect,
 ) -> None:
-    wire = Wire(openai_reply("a", more=("b",)), openai_reply("c", more=("d",)), openai_reply("e"))
-    model = connect("openai", wire=wire, endpoint=LAB)
-    assert len(await model.sample(ASK, 5)) == 5
-    assert [message.get("n") for message in wire.sent] == [5, 2, None]
+    model = connect("openai", wire=Wire(openai_reply("a", more=("b",))), endpoint=LAB)
+    assert len(await model.sample(ASK, 5)) == 2
     assert model.most_samples == 2
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "sent"),
     [
-        "'n' : number must be at most 1 with this model.",
-        "Only one completion choice is allowed",
-        "n_cmpl cannot be greater than the number of slots, please increase -np",
-        "body -> n\n  Extra inputs are not permitted (type=extra_forbidden)",
+        ("'n' : number must be at most 1 with this model.", [4, 2, None]),
+        ("Only one completion choice is allowed", [4, 2, None]),
+        ("n_cmpl cannot be greater than the number of slots, please increase -np", [4, 2, None]),
+        ("body -> n\n  Extra inputs are not permitted (type=extra_forbidden)", [4, None]),
     ],
 )
-async def test_a_server_that_refuses_n_is_asked_one_by_one(connect: Connect, message: str) -> None:
-    wire = Wire(openai_error(400, message), openai_reply("a"), openai_reply("b"))
-    model = connect("openai", wire=wire, endpoint=LAB)
-    assert [answer.text for answer in await model.sample(ASK, 2)] == ["a", "b"]
-    assert [message.get("n") for message in wire.sent] == [2, None, None]
-    assert model.most_samples == 1
-
-
-async def test_a_server_that_would_give_fewer_answers_is_asked_for_half_as_many(
-    connect: Connect,
+async def test_a_server_that_refuses_n_is_asked_for_fewer_and_then_for_one(
+    connect: Connect, message: str, sent: list[int | None]
 ) -> None:
-    too_many = openai_error(400, "Field 'n': Value must be between 1 <= value <= 2, but got more")
-    wire = Wire(too_many, openai_reply("a", more=("b",)), openai_reply("c"))
+    refusals = [openai_error(400, message)] * (len(sent) - 1)
+    wire = Wire(*refusals, openai_reply("a"))
     model = connect("openai", wire=wire, endpoint=LAB)
-    assert len(await model.sample(ASK, 5)) == 5
-    assert [message.get("n") for message in wire.sent[:3]] == [5, 2, 2]
-    assert model.most_samples == 1  # the third call gave one where two were asked for
+    assert [answer.text for answer in await model.sample(ASK, 4)] == ["a"]
+    assert [message.get("n") for message in wire.sent] == sent
+    assert model.most_samples == 1
 
 
 def test_the_registry_may_take_it_for_a_chat_model(connect: Connect) -> None:

@@ -15,7 +15,7 @@ from fakes.messy_answers import STYLES, Answer, NumberedStep, fenced
 from fakes.optimizers import GoodOptimizer, MessyOptimizer
 
 EMPTY = Workflow(PREAMBLE, ())
-SAMPLES = 200
+SAMPLES = 120
 
 
 def question(text: str, sample: int = 0) -> ChatRequest:
@@ -52,7 +52,7 @@ def test_an_optimizer_answers_one_request_always_the_same(
 
 
 def test_a_good_optimizer_writes_workflows_that_may_run() -> None:
-    for sample in range(SAMPLES):
+    for sample in range(SAMPLES // 4):
         whole = read(EMPTY, GoodOptimizer()(extend(EMPTY, sample)))
 
         assert check_workflow(whole.source) is None
@@ -88,7 +88,7 @@ def test_a_messy_optimizer_errs_in_every_way() -> None:
 
     assert {"no code", "syntax"} <= troubles
     assert {"Answer", "Cut the answer", "Fail", "Answer in haste", "Answer from home"} <= ends
-    assert len(workflows) > 50
+    assert len(workflows) > 30
     assert any(check_workflow(workflow.source) for workflow in workflows)
 
 
