@@ -72,9 +72,10 @@ def read_passage(code: str) -> Passage | None:
     members = _methods(tree) if owner is None else owner.body
     methods = {id(node) for node in members}
     before = tree.body[: tree.body.index(call if owner is None else owner)]
+    drafts = {id(node) for node in before if isinstance(node, ast.ClassDef) and _is_owner(node)}
     return Passage(
         definitions=fragments(
-            lines, (node for node in before if _defines(node) and id(node) not in methods)
+            lines, (node for node in before if _defines(node) and id(node) not in methods | drafts)
         ),
         members=fragments(lines, (node for node in members if node is not call)),
         setup=_setup(lines, call),
@@ -173,8 +174,21 @@ def _spaced(lines: Sequence[str], width: int) -> list[str]:
     return result
 
 
-def _dedented(lines: Sequence[str]) -> str | None:
-    return indent_code("".join(lines), 0)
+def _dedented(lines: Sequence[str]) -> str:
+    try:
+        return indent_code("".join(lines), 0)
+    except SourceError:
+        # Prose behind the code: where it begins, the parser will say.
+        first = next((line for line in lines if line.lstrip()[:1] not in ("", "#")), "")
+        margin = first[: len(first) - len(first.lstrip())]
+        return "".join(_without_margin(lines, margin))
+
+
+def _without_margin(lines: Sequence[str], margin: str) -> Iterator[str]:
+    inside = ""
+    for line in lines:
+        yield line if inside else line.removeprefix(margin)
+        inside = string_state(line, inside)
 
 
 def _first_line_moved(lines: Sequence[str]) -> str | None:
@@ -217,6 +231,10 @@ def _find_call(tree: ast.Module) -> tuple[ast.ClassDef | None, Method] | None:
         if _is_call(node):
             return None, node
     return None
+
+
+def _is_owner(node: ast.ClassDef) -> bool:
+    return node.name == "Workflow" and any(map(_is_call, node.body))
 
 
 def _is_call(node: ast.stmt) -> TypeGuard[Method]:

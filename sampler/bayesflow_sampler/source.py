@@ -33,7 +33,7 @@ __all__ = [
 STEP_HEADER: Final = re.compile(
     r"^#+\s*(?:[=_~-]{2,}|(?P<bold>\*\*)|[\[(])?\s*"
     r"step\s*#?(?P<number>\d+)(?P<part>[a-z]|\.\d+)?\b[\])*]*\s*"
-    r"(?:[:.)\-\u2013\u2014]+\s*)?(?(bold)(?:\*\*\s*)?)(?P<title>.*)$",
+    r"(?:[:.)\-\u2013\u2014\uff1a\u3001]+\s*)?(?(bold)(?:\*\*\s*)?)(?P<title>.*)$",
     re.IGNORECASE,
 )
 
