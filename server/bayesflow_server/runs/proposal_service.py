@@ -38,7 +38,7 @@ Verdict = Literal["accepted", "already_answered", "unknown", "too_long"]
 
 # Bytes of an answer, in UTF-8.
 LONGEST_ANSWER: Final = 1_000_000
-# Characters of prompts that go out at once, but for the first: hosts cut longer results.
+# Characters of prompts that go out at once, but for the first: half of what hosts let through.
 _MOST_CHARACTERS: Final = 48_000
 _LEASE_SECONDS: Final = 600.0
 _LOOK_SECONDS: Final = 0.5

@@ -159,6 +159,25 @@ class ProposalStore(Access):
         rows = await self._reader.rows(sql, run_id, json.dumps(list(names)))
         return {row[0]: row[1] for row in rows}
 
+    async def set_waiting(self, run_id: str, owner: str, now: float, *, waits: bool) -> bool:
+        """Notes that a run waits for its client, or works again, if this owner still holds it.
+
+        Any other status stays: a run that another process cancelled is not brought back to life.
+
+        Returns:
+            Whether the status changed.
+        """
+        statuses = ("waiting_for_client", "running")
+        new, old = statuses if waits else statuses[::-1]
+        rows = await self._writer.submit(
+            Statement(
+                "UPDATE runs SET status = ?, updated = ?, revision = revision + 1 "
+                "WHERE run_id = ? AND owner = ? AND status = ? RETURNING revision",
+                (new, now, run_id, owner, old),
+            )
+        )
+        return bool(rows)
+
     # --- workflows handed in ----------------------------------------------------------------
 
     async def add_submission(self, submission: SubmissionRecord) -> SubmissionRecord | None:

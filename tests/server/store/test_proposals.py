@@ -144,6 +144,29 @@ async def test_of_two_processes_answers_one_stands(store: Store, run_id: str) ->
     assert [usage.calls for usage in await store.usage(run_id)] == [1]
 
 
+async def test_a_run_waits_for_its_client_only_as_long_as_its_owner_works_on_it(
+    store: Store, run_id: str
+) -> None:
+    async def status() -> str:
+        record = await store.run(run_id)
+        assert record is not None
+        return record.status
+
+    assert not await store.set_waiting(run_id, "me", 1.0, waits=True)  # nobody holds it
+    await store.claim_run(run_id, "me", from_owner=None, statuses=["queued"])
+    assert not await store.set_waiting(run_id, "other", 1.0, waits=True)
+    assert not await store.set_waiting(run_id, "me", 1.0, waits=False)  # it does not wait
+    since = await store.wait_for_revision(run_id, 0, 0.0)
+    assert await store.set_waiting(run_id, "me", 1.0, waits=True)
+    assert await status() == "waiting_for_client"
+    assert await store.wait_for_revision(run_id, since, 60.0) == since + 1
+    assert await store.set_waiting(run_id, "me", 1.0, waits=False)
+    assert await status() == "running"
+    await store.update_run(run_id, status="cancelled")
+    assert not await store.set_waiting(run_id, "me", 1.0, waits=True)
+    assert await status() == "cancelled"
+
+
 async def test_submissions_keep_their_order_and_no_workflow_comes_twice(
     store: Store, run_id: str, path: Path
 ) -> None:
