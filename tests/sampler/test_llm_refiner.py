@@ -151,6 +151,15 @@ async def test_decision_9_a_known_edit_is_asked_again_and_shown(known: str) -> N
     assert "already known" in second
 
 
+async def test_decision_9_the_parent_is_known_whatever_has_been_seen() -> None:
+    model = ScriptedWriter(
+        {f"{NAME}/critique": CRITIQUE, f"{NAME}/edit-1": SAME, f"{NAME}/edit-2": NEW}
+    )
+
+    edit = await refiner_of(model).refine(POOL, set(), KEY)
+    assert edit.workflow == workflow("one", "two", "check")
+
+
 async def test_decision_9_a_model_that_repeats_itself_ends_after_two_more_tries() -> None:
     edit, model = await refined(KNOWN, KNOWN, KNOWN)
 

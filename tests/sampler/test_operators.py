@@ -150,6 +150,26 @@ def test_tree_comes_back_to_a_workflow_that_was_edited_less() -> None:
     assert set(below.values()) == {5}
 
 
+@pytest.mark.parametrize(
+    ("reward", "wanted"),
+    [
+        # Root a (0.5) has the edit b. Stop: 0.5 + 0.2·√(ln 3 / 2) = 0.648;
+        # descend: R(b) + 0.2·√(ln 3 / 1) = R(b) + 0.210, equal at R(b) = 0.4386.
+        (0.43, "a"),
+        (0.45, "b"),
+    ],
+)
+def test_tree_weighs_a_workflow_by_its_edits_against_the_edit(reward: float, wanted: str) -> None:
+    assert chosen("tree", [candidate("a", 0.5), edit("b", reward, "a")]) == wanted
+
+
+def test_tree_edits_the_workflow_itself_where_its_edits_promise_as_much() -> None:
+    """Two visits against two: equal bounds."""
+    pool = [candidate("a", 0.5), edit("b", 0.5, "a"), edit("c", 0.5, "b")]
+
+    assert chosen("tree", pool) == "a"
+
+
 def test_tree_survives_a_workflow_that_is_its_own_parent_and_a_long_chain() -> None:
     assert chosen("tree", [candidate("a", 0.5, "refined", "a")]) == "a"
     names = [format(number, "011b").translate({48: "a", 49: "b"}) for number in range(1500)]

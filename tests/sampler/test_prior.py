@@ -157,6 +157,13 @@ async def test_decision_10_the_error_log_and_the_failing_code_are_shown() -> Non
     assert "said_2 = 'two'" in model.asked[1].question
 
 
+async def test_an_answer_that_was_cut_is_shown_as_it_came() -> None:
+    _, model = await drawn(CUT, GOOD)
+
+    assert "# Step 2: Say tw\n```" in model.asked[1].question
+    assert "| The answer was cut off" in model.asked[1].question
+
+
 async def test_decision_10_two_repairs_at_most() -> None:
     third = rest(step(2, "two", code="        said = exec('x')\n"), step(3, "three", last=True))
     workflow, model = await drawn(BAD, WORSE, third)

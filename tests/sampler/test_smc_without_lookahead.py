@@ -1,7 +1,8 @@
 """Paper §4.3: without look-ahead the search is pure refinement of complete workflows."""
 
 import random
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -10,8 +11,9 @@ from bayesflow_sampler.diagnostics import summarise, unique_ancestors
 from bayesflow_sampler.grammar import GrammarPrior
 from bayesflow_sampler.operators import Operator
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.refiner import GrammarRefiner
-from bayesflow_sampler.types import Generation
+from bayesflow_sampler.types import Candidate, DrawKey, Generation, Workflow
 from fakes.approx import approx
 from fakes.search_ports import (
     CountingPrior,
@@ -88,6 +90,49 @@ async def test_the_pool_is_scored_on_the_rounds_own_rows() -> None:
     assert second.rows != generations[0].rows
     assert {workflow.workflow_id for workflow in EDITS[:4]} <= set(asked)
     assert EDITS[4].workflow_id not in asked
+
+
+@dataclass
+class WatchingRefiner:
+    """Answers with the given workflows in turn; keeps the pool it was shown."""
+
+    edits: Sequence[Workflow]
+    pools: list[list[Candidate]] = field(default_factory=list[list[Candidate]])
+
+    async def refine(self, pool: Sequence[Candidate], seen: Collection[str], key: DrawKey) -> Edit:
+        self.pools.append(list(pool))
+        edit = self.edits[(len(self.pools) - 1) % len(self.edits)]
+        return Edit(edit, pool[0].workflow.workflow_id)
+
+
+async def test_earlier_edits_are_shown_with_their_scores_on_the_rounds_rows() -> None:
+    rewards = TOY.rewards | {workflow.workflow_id: 0.5 for workflow in EDITS}
+    refiner = WatchingRefiner(EDITS)
+    options = replace(OPTIONS, minibatch=3)
+    generations = await run(
+        search_over(TOY, options, reward=RowReward(rewards, rows=9), refiner=refiner)
+    )
+
+    for generation, pool in zip(generations, refiner.pools[::2], strict=True):
+        assert {candidate.evaluation.rows for candidate in pool} == {generation.rows}
+
+
+async def test_an_edit_that_is_a_seed_stays_a_seed_in_the_pool() -> None:
+    seed = (await edited())[0][0].particles[0].prefix
+    refiner = WatchingRefiner([seed])
+    await run(search_over(TOY, OPTIONS, refiner=refiner))
+
+    for pool in refiner.pools:
+        assert all(candidate.origin == "prior" for candidate in pool)
+
+
+async def test_a_search_that_is_iterated_twice_starts_from_its_seeds_again() -> None:
+    refiner = ScriptedRefiner(EDITS)
+    search = search_over(TOY, OPTIONS, refiner=refiner)
+    first, second = await run(search), await run(search)
+
+    assert first == second
+    assert refiner.pools[:8] == refiner.pools[8:]
 
 
 async def test_the_run_says_what_its_posterior_rests_on() -> None:
