@@ -57,12 +57,12 @@ class House:
         await self.store.update_run(RUN, status=status)
 
 
-def pinned(optimizer: str) -> str:
-    """A run's request, with another optimizer than it was checked for."""
+def pinned(optimizer: str, **changes: str) -> str:
+    """A run's request, with other models than it was checked for."""
     specification = json.loads(
         resolve(request(), FakeRegistry(FakeModel(answer_addition))).model_dump_json()
     )
-    return json.dumps(specification | {"optimizer": optimizer})
+    return json.dumps(specification | {"optimizer": optimizer, **changes})
 
 
 @asynccontextmanager

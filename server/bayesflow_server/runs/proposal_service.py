@@ -100,6 +100,7 @@ class _Pinned(BaseModel):
     """What matters here of a run's specification."""
 
     optimizer: str
+    refiner: str | None = None
     options: SearchOptions
 
 
@@ -216,10 +217,10 @@ class ProposalService:
 
     async def _require_client(self, run_id: str) -> RunRecord:
         record = await self._runs.record(run_id)
-        optimizer = _Pinned.model_validate_json(record.request).optimizer
-        if optimizer != "client":
+        pinned = _Pinned.model_validate_json(record.request)
+        if "client" not in (pinned.optimizer, pinned.refiner):
             raise InputError(
-                f"{run_id} asks you nothing, because {optimizer!r} writes its workflows; "
+                f"{run_id} asks you nothing, because {pinned.optimizer!r} writes its workflows; "
                 "submit_workflow puts an idea of yours into it, get_run shows how it is doing."
             )
         return record

@@ -232,6 +232,14 @@ async def test_a_run_that_asks_nothing_says_so(house: House, service: ProposalSe
         await service.next_proposals("run_unknown", limit=1)
 
 
+async def test_a_run_may_ask_its_client_for_refinements_alone(
+    house: House, service: ProposalService
+) -> None:
+    request = pinned("grammar", refiner="client")
+    await house.store.create_run(NewRun("run_refined", request, "hash"), [])
+    assert (await service.next_proposals("run_refined", limit=1)).proposals == ()
+
+
 async def test_a_store_that_cannot_be_read_ends_the_wait(path: Path, house: House) -> None:
     store = await Store.open(path)
     board = house.board(store)
