@@ -9,11 +9,17 @@ is run, and no text raises. Called by the model's prior and its refiner.
 
 import ast
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Final, Literal, NamedTuple
 
 from bayesflow_sampler.errors import SourceError
-from bayesflow_sampler.fences import after_thought, code_blocks, looks_like_code, plain_blocks
+from bayesflow_sampler.fences import (
+    Block,
+    after_thought,
+    code_blocks,
+    looks_like_code,
+    plain_blocks,
+)
 from bayesflow_sampler.passage import Fragment, Passage, read_passage
 from bayesflow_sampler.ports import Reply
 from bayesflow_sampler.source import STEP_HEADER, Section, source_lines
@@ -115,25 +121,35 @@ class _Reading(NamedTuple):
 
 def _read(prefix: Workflow, lines: list[str]) -> Draft | Unreadable:
     blocks = code_blocks(lines)
-    chosen = [block.text for block in blocks if block.python] or [block.text for block in blocks]
-    readings = [_reading(code) for code in _within_limits(chosen)]
+    chosen = [block for block in blocks if block.python] or blocks
+    readings = [_reading(block.text, prose=not block.closed) for block in _within_limits(chosen)]
     result = _best(prefix, _candidates(_joined(readings)))
     if isinstance(result, Draft) or result.trouble != "no code":
         return result
-    for code in map(_plain, plain_blocks(lines)):
-        plain = _best(prefix, [[_reading(code)]])
+    texts = plain_blocks(lines)
+    for text, following in zip_longest(texts, texts[1:], fillvalue=""):
+        plain = _best(prefix, [[_reading(_plain(text), prose=True)]])
         if isinstance(plain, Draft):
             return plain
         result = plain if result.trouble == "no code" else result
+        if _holds_step(text.removesuffix(following)):
+            break
     return result
 
 
-def _within_limits(codes: Sequence[str]) -> list[str]:
-    """The last blocks that can be read in a moment; the last is cut, rather than left out."""
-    last = codes[-_MOST_BLOCKS:]
-    sizes = list(accumulate(len(code) for code in reversed(last)))
+def _holds_step(text: str) -> bool:
+    """Whether a stretch of plain text is a step, so that what follows is not all of the answer."""
+    code = [line.strip() for line in source_lines(text) if looks_like_code(line)]
+    headers = sum(STEP_HEADER.match(line) is not None for line in code)
+    return bool(headers) and any(not line.startswith("#") for line in code)
+
+
+def _within_limits(blocks: Sequence[Block]) -> Sequence[Block]:
+    """The last blocks that can be read in a moment; at least one, if there are any."""
+    last = blocks[-_MOST_BLOCKS:]
+    sizes = accumulate(len(block.text) for block in reversed(last))
     count = sum(size <= _LONGEST for size in sizes)
-    return [code[: _LONGEST + 1] for code in last[len(last) - max(count, 1) :]]
+    return last[-max(count, 1) :]
 
 
 def _plain(text: str) -> str:
@@ -143,12 +159,12 @@ def _plain(text: str) -> str:
     return text[:end] if prose and len(text) > _LONGEST else text
 
 
-def _reading(code: str) -> _Reading:
+def _reading(code: str, *, prose: bool) -> _Reading:
     if len(code) > _LONGEST:
         error = SourceError(f"it has more than {_LONGEST:,} characters")
         return _Reading(code[:_LONGEST], None, error, ())
     try:
-        passage = read_passage(code)
+        passage = read_passage(code, prose=prose)
     except SourceError as error:
         matches = (STEP_HEADER.match(line.strip()) for line in source_lines(code))
         numbers = tuple(int(match["number"][:9]) for match in matches if match)
@@ -163,7 +179,7 @@ def _joined(readings: list[_Reading]) -> list[_Reading]:
     for reading in readings:
         last = result[-1] if result else None
         if last is not None and last.passage is None and not (reading.passage or _EMPTY).whole:
-            both = _reading(f"{last.code.rstrip()}\n{reading.code}")
+            both = _reading(f"{last.code.rstrip()}\n{reading.code}", prose=False)
             if both.numbers and both.passage is not None:
                 result[-1] = both
                 continue

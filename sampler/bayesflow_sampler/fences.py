@@ -53,10 +53,12 @@ class Block(NamedTuple):
     Attributes:
         text: Its lines.
         python: It is said to be Python, or nothing is said.
+        closed: The fence has an end, so that no prose can stand behind the code.
     """
 
     text: str
     python: bool
+    closed: bool = True
 
 
 def code_blocks(lines: Sequence[str]) -> list[Block]:
@@ -76,9 +78,10 @@ def code_blocks(lines: Sequence[str]) -> list[Block]:
         misled += close.misled
         body = [_unquoted(line, opening.quoted) for line in lines[position : close.line]]
         text = opening.code + "".join(body)
-        if close.line == len(lines):
+        closed = close.line < len(lines)
+        if not closed:
             text = text.split("```\n")[0]  # `return answer, cost```` closes as well
-        blocks.append(Block(text, opening.language in _PYTHON))
+        blocks.append(Block(text, opening.language in _PYTHON, closed))
         position = close.line + 1
     return [block for block in blocks if block.text.strip()]
 

@@ -1,17 +1,14 @@
 """Reads one piece of code from a model's answer: a module, a class, a method, or bare statements.
 
-Whatever its margin, its tabs and the prose behind it, what comes out stands at margin 0: the
-definitions in front of the class, the class's members, the statements in front of the first header,
-and the sections. Called by `answer`.
+Whatever its margin, what comes out stands at margin 0: the definitions in front of the class, the
+class's members, the statements in front of the first header, and the sections. Called by `answer`.
 """
 
 import ast
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeGuard
 
-from bayesflow_sampler.errors import SourceError
-from bayesflow_sampler.fences import looks_like_code, string_state
+from bayesflow_sampler.margins import readable
 from bayesflow_sampler.source import (
     Section,
     indent_code,
@@ -24,9 +21,6 @@ __all__ = ["Fragment", "Method", "Passage", "fragments", "read_passage"]
 
 _METHODS: Final = (ast.AsyncFunctionDef, ast.FunctionDef)
 Method = ast.AsyncFunctionDef | ast.FunctionDef
-
-_CUTS: Final = 5
-_ODD_SPACE: Final = re.compile(r"^[ \t\u00a0\u2000-\u200b\u3000\ufeff]+")
 
 
 class Fragment(NamedTuple):
@@ -54,13 +48,17 @@ class Passage(NamedTuple):
     whole: bool
 
 
-def read_passage(code: str) -> Passage | None:
-    """Reads a piece of code; None if it defines things but no `__call__` of a workflow.
+def read_passage(code: str, *, prose: bool = False) -> Passage | None:
+    """Reads a piece of code; None if `class Workflow` has no `__call__`.
+
+    Args:
+        code: A module, a class, a method or bare statements, at any margin.
+        prose: Prose may stand behind the code.
 
     Raises:
         SourceError: It is not Python, in no way of setting its margin.
     """
-    text = _readable(code.rstrip())
+    text = readable(code.rstrip(), prose=prose)
     tree = parse_python(text)
     lines = source_lines(text)
     found = _find_call(tree)
@@ -111,112 +109,6 @@ def _alone(node: ast.stmt, first: bytes, last: bytes) -> bool:
     end = node.end_col_offset or 0
     margin = len(first) - len(first.lstrip())
     return node.col_offset <= margin and not last[end : end + 40].lstrip().startswith(b";")
-
-
-def _readable(code: str) -> str:
-    """The code with a margin that Python accepts, without the prose behind it."""
-    failure: SourceError | None = None
-    for _ in range(_CUTS):
-        cut: int | None = None
-        for text in _margins(code):
-            try:
-                parse_python(text)
-            except SourceError as error:
-                if failure is None or (error.line or 0) > (failure.line or 0):
-                    failure = error
-                cut = max(cut or 0, error.line or 0)
-            else:
-                return text
-        shorter = _without_prose(code, cut or 0)
-        if shorter is None:
-            break
-        code = shorter
-    raise failure or SourceError("The code is not valid Python.")
-
-
-def _without_prose(code: str, line: int) -> str | None:
-    """The code in front of `line`, unless code follows there; None if nothing can be cut off."""
-    lines = source_lines(code)
-    tail = [text for text in lines[line - 1 :] if text.strip()]
-    if line <= 1 or not tail or any(map(looks_like_code, tail)):
-        return None
-    if tail[0][:1].isspace() and not all(text[:1].isspace() for text in lines if text.strip()):
-        return None
-    return "".join(lines[: line - 1]).rstrip() or None
-
-
-def _margins(code: str) -> Iterator[str]:
-    """The code under every margin that a model may have meant."""
-    lines = source_lines(code + "\n")
-    for width in (4, 8) if "\t" in code else (4,):
-        spaced = _spaced(lines, width)
-        text = "".join(spaced)
-        yield text
-        for change in (_dedented, _first_line_moved, _halves):
-            try:
-                moved = change(spaced)
-            except SourceError:
-                continue
-            if moved is not None and moved != text:
-                yield moved
-
-
-def _spaced(lines: Sequence[str], width: int) -> list[str]:
-    """Lines indented by plain spaces, but for those that begin inside a string."""
-    inside, result = "", list[str]()
-    for line in lines:
-        margin = _ODD_SPACE.match(line)
-        if margin is not None and not inside:
-            blank = "".join(char if char in " \t" else " " for char in margin[0])
-            line = blank.expandtabs(width) + line[margin.end() :]
-        result.append(line)
-        inside = string_state(line, inside)
-    return result
-
-
-def _dedented(lines: Sequence[str]) -> str:
-    try:
-        return indent_code("".join(lines), 0)
-    except SourceError:
-        # Prose behind the code: where it begins, the parser will say.
-        first = next((line for line in lines if line.lstrip()[:1] not in ("", "#")), "")
-        margin = first[: len(first) - len(first.lstrip())]
-        return "".join(_without_margin(lines, margin))
-
-
-def _without_margin(lines: Sequence[str], margin: str) -> Iterator[str]:
-    inside = ""
-    for line in lines:
-        yield line if inside else line.removeprefix(margin)
-        inside = string_state(line, inside)
-
-
-def _first_line_moved(lines: Sequence[str]) -> str | None:
-    """The first line lost its margin: the prompt ended with it, or the fence ate it."""
-    rest = [len(line) - len(line.lstrip()) for line in _outside(lines[1:]) if line.strip()]
-    if not rest or not min(rest) or lines[0][:1].isspace():
-        return None
-    return indent_code(" " * min(rest) + "".join(lines), 0)
-
-
-def _halves(lines: Sequence[str]) -> str | None:
-    """Module-level code at margin 0, then the statements of a body at theirs."""
-    try:
-        parse_python("".join(lines))
-    except SourceError as error:
-        cut = (error.line or 1) - 1
-        if cut and "unexpected indent" in str(error):
-            return "".join(lines[:cut]) + indent_code("".join(lines[cut:]), 0)
-    return None
-
-
-def _outside(lines: Sequence[str]) -> Iterator[str]:
-    """The lines that do not begin inside a string."""
-    inside = ""
-    for line in lines:
-        if not inside:
-            yield line
-        inside = string_state(line, inside)
 
 
 def _find_call(tree: ast.Module) -> tuple[ast.ClassDef | None, Method] | None:

@@ -67,6 +67,16 @@ def test_a_workflow_is_split_at_its_step_comments() -> None:
         ("# Step 1:", ""),
         ("# Step 1", ""),
         ("# Step 1: Ask: how?  ", "Ask: how?"),
+        ("# --- Step 1: Ask ---", "Ask"),
+        ("# ===== Step 1 - Ask =====", "Ask"),
+        ("# **Step 1: Ask**", "Ask"),
+        ("# **Step 1:** Ask", "Ask"),
+        ("# [Step 1] Ask", "Ask"),
+        ("# Step #1: Ask", "Ask"),
+        ("# Step 1.2: Ask", "Ask"),
+        ("# Step 1\uff1a Ask", "Ask"),
+        ("# Step 1: Write C#", "Write C#"),
+        ("# Step " + "1" * 5000, ""),
     ],
 )
 def test_every_way_of_writing_a_header_is_read(header: str, title: str) -> None:
@@ -77,8 +87,46 @@ def test_every_way_of_writing_a_header_is_read(header: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "titles_"),
+    [
+        (["2a: A", "2b: B"], ["A"]),
+        (["2: A", "2a: B", "2b: C"], ["A"]),
+        (["2a: A", "2b: B", "3: C"], ["A", "C"]),
+        (["2.1: A", "2.2: B"], ["A"]),
+        (["1a: A", "2b: B"], ["A", "B"]),
+        (["2: A", "2: B"], ["A", "B"]),
+        (["2a: A", "3: B", "2b: C"], ["A", "B", "C"]),
+    ],
+)
+def test_lettered_parts_of_a_step_are_one_step(headers: list[str], titles_: list[str]) -> None:
+    blocks = [f"        # Step {header}\n        x = 1\n" for header in headers]
+    workflow = assert_faithful(HEAD + "".join(blocks) + "        return x, 0\n")
+
+    assert [step.title for step in workflow.steps] == titles_
+    assert "".join(step.body for step in workflow.steps).count("x = 1") == len(headers)
+
+
+def test_the_second_part_of_a_step_keeps_its_title_as_a_comment() -> None:
+    source = TWO_STEPS.replace("Step 2: Answer", "Step 1b: Answer")
+
+    assert "        # Part b: Answer\n" in assert_faithful(source).steps[0].body
+
+
+def test_a_regular_expression_with_a_bare_backslash_is_no_warning() -> None:
+    assert titles(HEAD + "        # Step 1: Ask\n        return '\\d', 0\n") == ["Ask"]
+
+
+@pytest.mark.parametrize(
     "comment",
-    ["# Steps 1: no", "# Step one", "# The Step 1", "# Step", "# Step 2nd", "# Stepping 1"],
+    [
+        "# - Step 2: no",
+        "# Steps 1: no",
+        "# Step one",
+        "# The Step 1",
+        "# Step",
+        "# Step 2nd",
+        "# Stepping 1",
+    ],
 )
 def test_other_comments_are_no_headers(comment: str) -> None:
     source = HEAD + f"        # Step 1: Ask\n        {comment}\n        return problem, 0\n"

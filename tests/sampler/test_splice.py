@@ -123,6 +123,28 @@ def test_statements_in_front_of_the_first_header_open_the_first_new_step() -> No
     assert workflow.steps[0].body == "        cost = 0\n        x = cost\n"
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "# Step 2: A\nx = 1\n\nif x\n    y\n",
+        "        # Step 2: A\n        x = 1\n        Oops this breaks\n",
+        "# Step 2: A\nx = 1\nfor y in\n",
+        "```\n# Step 2: A\nx = 1\n\nThis is no comment.\n```\n",
+        "# Step 2: A\nx = (\n\nand then\n\n# Step 3: B\nreturn 1, 0\n",
+        "```\n# Step 2: A\nx = (\n```\nand then\n```\n# Step 3: B\nreturn 1, 0\n```",
+    ],
+)
+def test_broken_code_is_never_cut_off_as_if_it_were_prose(broken: str) -> None:
+    assert trouble(ONE, broken).trouble == "syntax"
+
+
+def test_the_explanation_names_the_line() -> None:
+    found = trouble(ONE, "Sure:\n```python\n# Step 2: A\nx = (\nreturn 1, 0\n```\n")
+
+    assert "Line 2 of the code (`x = (`)" in found.explanation
+    assert found.code == "# Step 2: A\nx = (\nreturn 1, 0\n"
+
+
 # --- the prefix -----------------------------------------------------------------------------------
 
 
