@@ -103,8 +103,8 @@ class AnthropicModel(RemoteModel["AsyncAnthropic"]):
             self._model, lambda client: self._create(client, request)
         )
         if isinstance(message, BadRequest):
-            if message.is_overflow:
-                return Completion("", Usage(), "context_overflow", _dropped(request))
+            if message.outcome is not None:
+                return Completion("", Usage(), message.outcome, _dropped(request))
             raise message.error
         return self._completion(self._read_as(_Reply, message), request)
 

@@ -147,8 +147,8 @@ class OpenAIModel(RemoteModel["AsyncOpenAI"]):
                 break
             if attempt.drop_what_is_refused(answer):
                 continue
-            if answer.is_overflow:
-                return (Completion("", Usage(), "context_overflow", attempt.dropped),) * count
+            if answer.outcome is not None:
+                return (Completion("", Usage(), answer.outcome, attempt.dropped),) * count
             raise answer.error
         reply = self._read(answer)
         del reply.choices[count:]

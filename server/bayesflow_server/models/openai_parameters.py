@@ -89,8 +89,8 @@ class Attempt:
 
     def drop_what_is_refused(self, refusal: BadRequest) -> bool:
         """Leaves out what the refusal names; False if it names nothing that can be left out."""
-        if refusal.is_overflow:
-            return self._drop_our_own_limit()
+        if refusal.outcome is not None:
+            return refusal.outcome == "context_overflow" and self._drop_our_own_limit()
         name = _named(refusal, self._sent())
         if name is None:
             return False

@@ -15,7 +15,7 @@ from typing import cast
 
 from bayesflow_server.errors import ModelUnavailableError, ProviderError, ServerError
 from bayesflow_server.models.chat import StopReason
-from bayesflow_server.models.overflow import says_overflow
+from bayesflow_server.models.wordings import says_overflow, says_refusal
 
 __all__ = [
     "BadRequest",
@@ -47,9 +47,11 @@ class BadRequest:
     error: ServerError
 
     @property
-    def is_overflow(self) -> bool:
-        """Whether the prompt did not fit."""
-        return says_overflow(self.said)
+    def outcome(self) -> StopReason | None:
+        """What became of the question, if the refusal is an answer to it."""
+        if says_overflow(self.said):
+            return "context_overflow"
+        return "refusal" if says_refusal(self.said) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,11 @@ class Provider:
             return ModelUnavailableError(
                 f"{self.title} says that the account has no credit left (HTTP {status}). Top it up."
             )
-        # Older llama.cpp servers answer a prompt that does not fit with 500.
-        if status in _REQUEST_IS_WRONG or (status == 500 and says_overflow(said)):
+        # Older llama.cpp servers answer an overflow with 500, OpenRouter a flagged text with 403.
+        told_oddly = (status == 500 and says_overflow(said)) or (
+            status == 403 and says_refusal(said)
+        )
+        if status in _REQUEST_IS_WRONG or told_oddly:
             return BadRequest(said, _field(body, "param"), error)
         return error
 
@@ -118,8 +123,9 @@ class Provider:
         if status in (401, 403):
             key = f"the key in {self.key_variable}" if self.key_variable else "a call without a key"
             hint = "" if self.key_variable else " Give the endpoint key=VARIABLE."
+            reason = f": {said}" if status == 403 else "."
             return ModelUnavailableError(
-                f"{self.title} refused {key} for {model} (HTTP {status}).{hint}"
+                f"{self.title} refused {key} for {model} (HTTP {status}){reason}{hint}"
             )
         if status == 402:
             return ModelUnavailableError(

@@ -21,6 +21,7 @@ from fakes.provider_wires import (
     anthropic_reply,
     openai_reply,
     raw,
+    remote,
     serve,
 )
 
@@ -177,6 +178,16 @@ async def test_a_connection_is_kept_for_the_next_call(connect: Connect, api: Api
         for _ in range(3):
             await model.complete(ASK)
         assert (len(server.received), len(opened)) == (3, 1)
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_closed_connection_opens_anew_for_the_next_call(api: Api) -> None:
+    async with serve(hi) as server:
+        built = remote(api, base_url=server.url)
+        for _ in range(2):
+            assert (await built.model.complete(ASK)).text == "hi"
+            await built.aclose()
+            await built.aclose()
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -114,6 +114,23 @@ async def test_an_unknown_model_is_unavailable(case: Case, connect: Connect) -> 
     assert "m-1" in str(error)
 
 
+async def test_a_prompt_that_does_not_fit_is_an_outcome(case: Case, connect: Connect) -> None:
+    for status in (400, 413, 500):
+        wire = Wire(case.error(status, "the request exceeds the available context size", {}))
+        completion = await connect(case.api, wire=wire).complete(ASK)
+        assert (completion.text, completion.stop_reason) == ("", "context_overflow")
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_request_that_a_filter_refuses_is_a_refusal(
+    case: Case, connect: Connect, status: int
+) -> None:
+    wire = Wire(case.error(status, "Output blocked by content filtering policy", {}))
+    completion = await connect(case.api, wire=wire).complete(ASK)
+    assert (completion.text, completion.stop_reason) == ("", "refusal")
+    assert len(wire.sent) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [

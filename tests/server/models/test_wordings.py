@@ -1,6 +1,6 @@
 import pytest
 
-from bayesflow_server.models.overflow import says_overflow
+from bayesflow_server.models.wordings import says_overflow, says_refusal
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,22 @@ def test_the_words_of_real_servers_are_known(message: str) -> None:
         "temperature: range: -1..1",
     ],
 )
-def test_other_refusals_are_not_taken_for_it(message: str) -> None:
+def test_other_refusals_are_taken_for_no_outcome(message: str) -> None:
+    assert not says_overflow(message)
+    assert not says_refusal(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Output blocked by content filtering policy",
+        "The response was filtered due to the prompt triggering Azure OpenAI's content management"
+        " policy. Please modify your prompt and retry.",
+        "{'error': {'code': 'content_filter', 'message': 'no'}}",
+        "{'error': {'code': 'content_policy_violation', 'message': 'no'}}",
+        "some-model requires moderation on this provider. Your input was flagged for 'violence'.",
+    ],
+)
+def test_a_question_that_will_not_be_answered_is_known(message: str) -> None:
+    assert says_refusal(message)
     assert not says_overflow(message)

@@ -1,12 +1,12 @@
-"""Telling a prompt that does not fit from any other refused request.
+"""What a refused request says about its reason, in each server's own words.
 
-There is no standard: each server says it in its own words. The patterns follow what they were seen
-to send; the OpenAI and Anthropic adapters ask.
+There is no standard. The patterns follow what servers were seen to send: a prompt that does not fit
+and a question that will not be answered are outcomes, any other refused request is an error.
 """
 
 import re
 
-__all__ = ["says_overflow"]
+__all__ = ["says_overflow", "says_refusal"]
 
 _WORDINGS = (
     r"prompt is too long",  # Anthropic, Bedrock
@@ -24,9 +24,20 @@ _WORDINGS = (
     r"tokens`? \+ `?max_new_tokens`? must be",  # TGI, Together
     r"exceeded model token limit",  # Kimi
 )
+_REFUSALS = (
+    r"content[ _-]?filter",  # Anthropic ("blocked by content filtering policy"), OpenAI, Azure
+    r"content[ _](?:management )?policy",  # OpenAI, Azure
+    r"(?:input|prompt) was flagged|requires moderation",  # OpenAI, OpenRouter
+)
 _OVERFLOW = re.compile("|".join(_WORDINGS), re.IGNORECASE)
+_REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 
 
 def says_overflow(message: str) -> bool:
     """Whether a refusal says that the prompt, or prompt and answer together, are too long."""
     return _OVERFLOW.search(message) is not None
+
+
+def says_refusal(message: str) -> bool:
+    """Whether a refusal says that the content itself is not wanted."""
+    return _REFUSAL.search(message) is not None
