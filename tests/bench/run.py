@@ -14,7 +14,10 @@ from bench.arithmetic import arithmetic
 from bench.cold_start import cold_start
 from bench.executions import executions
 from bench.figures import Figure, say, table
+from bench.gateway_calls import gateway_calls
 from bench.journal import journal
+from bench.limiter import limiter
+from bench.single_call import single_call
 from bench.tool_calls import tool_calls
 
 # Never used while the grammar, the rows or the options were made.
@@ -33,6 +36,9 @@ def main() -> None:
         "tool_calls": tool_calls,
         "executions": executions,
         "journal": journal,
+        "gateway_calls": gateway_calls,
+        "limiter": limiter,
+        "single_call": single_call,
         "arithmetic": lambda: arithmetic(seeds),
     }
     chosen = options.only.split(",") if options.only else list(benches)

@@ -252,9 +252,11 @@ def _refused_temperature() -> web.Response:
 async def unhappy_endpoint(mood: Mood | None = None) -> AsyncGenerator[UnhappyEndpoint, None]:
     """Serves in this process until the block ends."""
     endpoint = UnhappyEndpoint(mood or Mood())
-    runner = web.AppRunner(endpoint.app(), access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(
+        endpoint.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+    )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     try:
         await site.start()
         endpoint.port = cast("tuple[str, int]", runner.addresses[0])[1]

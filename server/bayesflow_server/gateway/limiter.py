@@ -28,7 +28,10 @@ _FIRST_ROOM: Final = 8
 _CUT: Final = 0.7
 # Round trips before the first trial, and the most answers before any: one refusal in so many.
 _FIRST_REST: Final = 4
-_LONGEST_REST: Final = 200
+_LONGEST_REST: Final = 100
+# A refusal of a call that was alone is not our load's doing: for so many answers, no lower room.
+_BLAMELESS_ANSWERS: Final = 30
+_BLAMELESS_ROOM: Final = 4
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Limiter:
         self._answers = 0  # since the room last changed
         self._step = 1
         self._rests = 0  # trials refused in a row
+        self._blameless = 0
         self._epoch = 0
         # The epoch: what was borne before, what surely was too much, and how much was refused.
         self._borne: int | None = None
@@ -102,6 +106,7 @@ class Limiter:
     def answered(self, slot: Slot, tokens: int) -> None:
         """Gives the slot back after an answer that took so many tokens."""
         self._window.correct(slot.entry, tokens)
+        self._blameless = max(0, self._blameless - 1)
         # Room that nobody used says nothing about what the provider bears.
         if self._waiting or self.in_flight >= self.room:
             self._grow()
@@ -109,6 +114,8 @@ class Limiter:
 
     def refused(self, slot: Slot, retry_after: float | None) -> None:
         """Gives the slot back after the provider said that it was too much."""
+        if slot.beside == 0 and self.in_flight == 1:
+            self._blameless = _BLAMELESS_ANSWERS
         if slot.epoch == self._epoch:
             self._open_epoch(slot)
         if slot.epoch == self._epoch - 1:
@@ -192,8 +199,8 @@ class Limiter:
         self._refusals += 1
         self._bearable = max(1, self._load - self._refusals)
         kept = self._borne is not None and self._bearable >= self._borne
-        self._set_room(self._bearable if kept else max(1, int(self._bearable * _CUT)))
+        self._set_room(self._bearable if kept else int(self._bearable * _CUT))
 
     def _set_room(self, room: int) -> None:
-        self.room = min(room, self.most)
+        self.room = min(max(room, _BLAMELESS_ROOM if self._blameless else 1), self.most)
         self._answers = 0

@@ -112,12 +112,24 @@ def test_the_refusals_of_one_moment_cut_the_room_once() -> None:
             limiter.refused(slot, None)
             rooms.append(limiter.room)
         assert rooms == [4, 4, 3]  # 7/10 of 7, 6 and 5
-        for slot in slots[3:]:
+        for slot in slots[3:7]:
             limiter.answered(slot, 0)
         limiter.refused(await limiter.acquire(0), None)  # began after the cut: news
         assert limiter.room == 1
 
     run(story())
+
+
+def test_a_provider_that_refuses_even_a_lone_call_is_not_asked_one_by_one_for_ever() -> None:
+    @dataclass
+    class Moody(Provider):
+        async def answers(self) -> bool:
+            answers = await super().answers()
+            return answers and (self.answered * 7919) % 10 >= 3  # three of ten, whatever the load
+
+    limiter, provider = Limiter(64), Moody(lambda _: 1000)
+    seconds = in_virtual_time(many_calls(limiter, provider, 700))
+    assert seconds <= 1000 * LATENCY / 3
 
 
 def test_room_that_nobody_uses_does_not_grow() -> None:
