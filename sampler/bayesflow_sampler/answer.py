@@ -23,7 +23,7 @@ from bayesflow_sampler.fences import (
 from bayesflow_sampler.passage import Fragment, Passage, read_passage
 from bayesflow_sampler.ports import Reply
 from bayesflow_sampler.source import STEP_HEADER, Section, source_lines
-from bayesflow_sampler.splicing import Nothing, splice
+from bayesflow_sampler.splicing import splice
 from bayesflow_sampler.types import Workflow
 
 __all__ = ["Draft", "Trouble", "Unreadable", "read_answer"]
@@ -160,6 +160,7 @@ def _plain(text: str) -> str:
 
 
 def _reading(code: str, *, prose: bool) -> _Reading:
+    code = code.lstrip("\n")
     if len(code) > _LONGEST:
         error = SourceError(f"it has more than {_LONGEST:,} characters")
         return _Reading(code[:_LONGEST], None, error, ())
@@ -244,15 +245,16 @@ def _attempt(prefix: Workflow, group: Sequence[_Reading]) -> Draft | Unreadable:
     merged = _merged(passages)
     step = len(prefix) + 1
     try:
-        return Draft(splice(prefix, merged))
+        workflow = splice(prefix, merged)
     except SourceError as error:
         return Unreadable("syntax", " ".join(str(error).split()), code)
-    except Nothing:
-        if len(passages) < len(group) or _only_defines(merged):
-            return Unreadable("no workflow", _NO_WORKFLOW.format(step=step), code)
-        if not merged.whole and not merged.sections and not any(map(_does, merged.setup)):
-            return Unreadable("no code", _NO_CODE, "")
-        return Unreadable("no step", _NO_STEP.format(step=step), code)
+    if workflow is not None:
+        return Draft(workflow)
+    if len(passages) < len(group) or _only_defines(merged):
+        return Unreadable("no workflow", _NO_WORKFLOW.format(step=step), code)
+    if not merged.whole and not merged.sections and not any(map(_does, merged.setup)):
+        return Unreadable("no code", _NO_CODE, "")
+    return Unreadable("no step", _NO_STEP.format(step=step), code)
 
 
 def _merged(passages: Sequence[Passage]) -> Passage:

@@ -23,13 +23,14 @@ from bayesflow_sampler.passage import Fragment, Method, Passage, fragments
 from bayesflow_sampler.source import (
     Section,
     indent_code,
+    lines_inside_strings,
     parse_python,
     parse_workflow,
     source_lines,
 )
 from bayesflow_sampler.types import Step, Workflow
 
-__all__ = ["Nothing", "splice"]
+__all__ = ["splice"]
 
 # What every call of a model looks like says nothing about whether two steps are the same.
 _COMMON: Final = frozenset(
@@ -40,10 +41,6 @@ _COMMON: Final = frozenset(
     )
 )
 _ALIKE: Final = 0.6
-
-
-class Nothing(Exception):
-    """The passage holds no new step."""
 
 
 class _Frame(NamedTuple):
@@ -66,14 +63,13 @@ class _Frame(NamedTuple):
     body: tuple[ast.stmt, ...]
 
 
-def splice(prefix: Workflow, passage: Passage) -> Workflow:
-    """A complete workflow: the prefix, then the passage's new steps.
+def splice(prefix: Workflow, passage: Passage) -> Workflow | None:
+    """A complete workflow: the prefix, then the passage's new steps; None if there is none.
 
     Where the passage only adds a bare `return`, that is appended to the prefix's last step: the
     one case in which the result has no more steps than the prefix.
 
     Raises:
-        Nothing: The passage holds no new step.
         SourceError: What it holds cannot stand behind our prefix.
     """
     frame = _frame(prefix)
@@ -81,7 +77,7 @@ def splice(prefix: Workflow, passage: Passage) -> Workflow:
     if not new:
         return _finished(prefix, passage, frame)
     if len(new) == len(passage.sections):
-        setup = "".join(item.text for item in _new_setup(passage.setup, frame, len(prefix)))
+        setup = "".join(item.text for item in _new_setup(passage, frame, len(prefix)))
         new = (new[0]._replace(body=setup + new[0].body), *new[1:])
     code = [parse_python("".join(section.body for section in new))]
     ours = [item.node for item in frame.members]
@@ -94,7 +90,7 @@ def splice(prefix: Workflow, passage: Passage) -> Workflow:
     return _checked(prefix, Workflow(preamble, (*prefix.steps, first, *steps[1:]), prefix.indent))
 
 
-def _checked(prefix: Workflow, spliced: Workflow) -> Workflow:
+def _checked(prefix: Workflow, spliced: Workflow) -> Workflow | None:
     """The workflow as its own source reads: what stands behind the last statement is gone."""
     read = parse_workflow(spliced.source).steps
     steps = [
@@ -102,7 +98,7 @@ def _checked(prefix: Workflow, spliced: Workflow) -> Workflow:
         for step, old in zip(read, spliced.steps, strict=False)
     ]
     if len(read) <= len(prefix):
-        raise Nothing
+        return None
     if tuple(steps[: len(prefix)]) != prefix.steps or len(read) > len(spliced):
         raise SourceError("The new step's lines change the meaning of the steps before it.")
     return Workflow(spliced.preamble, (*prefix.steps, *steps[len(prefix) :]), prefix.indent)
@@ -149,7 +145,12 @@ def _moved(body: str, margin: str) -> str:
     moved = indent_code(body, len(margin))
     if "\t" not in margin:
         return moved
-    return re.sub(rf"^ {{{len(margin)}}}", margin, moved, flags=re.MULTILINE)
+    lines = source_lines(moved)
+    inside = lines_inside_strings(lines)
+    return "".join(
+        line if number in inside or not line.strip() else margin + line[len(margin) :]
+        for number, line in enumerate(lines, start=1)
+    )
 
 
 # --- which of the answer's sections are new -----------------------------------------------------
@@ -189,7 +190,7 @@ def _likeness(first: Counter[str], second: Counter[str]) -> float:
     return 2 * (first & second).total() / total if total else 1.0
 
 
-def _finished(prefix: Workflow, passage: Passage, frame: _Frame) -> Workflow:
+def _finished(prefix: Workflow, passage: Passage, frame: _Frame) -> Workflow | None:
     """The prefix with a bare `return`, if that is all that the passage adds."""
     known = set(map(ast.dump, frame.body))
     tail = passage.sections[-1].body if passage.sections else ""
@@ -197,24 +198,25 @@ def _finished(prefix: Workflow, passage: Passage, frame: _Frame) -> Workflow:
     left = [*passage.setup, *fragments(lines, parse_python(tail).body)]
     added = [item for item in left if ast.dump(item.node) not in known]
     if not prefix.steps or len(added) != 1 or not isinstance(added[0].node, ast.Return):
-        raise Nothing
+        return None
     last = prefix.steps[-1]
     step = Step(last.title, last.body + _moved(added[0].text, frame.margin), last.module)
     whole = Workflow(prefix.preamble, (*prefix.steps[:-1], step), prefix.indent)
-    if parse_workflow(whole.source).steps[-1].body != step.body:
-        raise Nothing
-    return whole
+    return whole if parse_workflow(whole.source).steps[-1].body == step.body else None
 
 
-def _new_setup(setup: Sequence[Fragment], frame: _Frame, length: int) -> list[Fragment]:
-    """Statements in front of the first header that are not the prefix's, nor changed copies."""
+def _new_setup(passage: Passage, frame: _Frame, length: int) -> list[Fragment]:
+    """Statements in front of the first header that are not the prefix's.
+
+    In a whole `__call__`, what assigns the prefix's variables is a changed copy of the prefix.
+    """
     known = set(map(ast.dump, frame.body))
-    stored = names_stored(frame.body) if length else frozenset[str]()
-    new = [item for item in setup if ast.dump(item.node) not in known]
+    stored = names_stored(frame.body) if length and passage.whole else frozenset[str]()
     return [
         item
-        for item in new
-        if not (isinstance(item.node, ast.Assign) and names_stored([item.node]) <= stored)
+        for item in passage.setup
+        if ast.dump(item.node) not in known
+        and not (isinstance(item.node, ast.Assign) and names_stored([item.node]) <= stored)
     ]
 
 

@@ -109,6 +109,8 @@ def test_a_prefix_in_tabs_is_continued_in_tabs() -> None:
     prefix = parse_workflow(source)
 
     assert draft(prefix, STEP).steps[1].body.startswith("\t\tif replies:\n\t\t    best")
+    text = "# Step 2: Text\nif 1:\n    x = '''a\n    b\n'''\nreturn x, 0\n"
+    assert "\n    b\n" in draft(prefix, text).steps[1].body
 
 
 def test_imports_at_the_margin_and_statements_at_theirs_are_told_apart() -> None:
@@ -143,6 +145,18 @@ def test_the_explanation_names_the_line() -> None:
 
     assert "Line 2 of the code (`x = (`)" in found.explanation
     assert found.code == "# Step 2: A\nx = (\nreturn 1, 0\n"
+
+
+def test_a_bare_statement_in_front_of_the_header_may_assign_a_variable_of_the_prefix() -> None:
+    body = draft(ONE, "replies = replies[:1]\n" + STEP).steps[1].body
+
+    assert body == "        replies = replies[:1]\n" + VOTE.body
+
+
+def test_blank_lines_in_front_of_the_code_do_not_shift_the_line_that_is_named() -> None:
+    found = trouble(ONE, "```\n\n\n    # Step 2: A\n    x = 1 +\n```\n")
+
+    assert "Line 2 of the code (`x = 1 +`)" in found.explanation
 
 
 # --- the prefix -----------------------------------------------------------------------------------
