@@ -75,7 +75,7 @@ def read_passage(code: str, *, prose: bool = False) -> Passage | None:
         definitions=fragments(
             lines, (node for node in before if _defines(node) and id(node) not in methods | drafts)
         ),
-        members=fragments(lines, (node for node in members if node is not call)),
+        members=fragments(lines, (node for node in members if not _is_call(node))),
         setup=_setup(lines, call),
         sections=_at_margin_zero(read_sections(lines, call)),
         whole=True,

@@ -378,6 +378,15 @@ def test_of_two_classes_the_last_counts_and_the_first_defines_nothing() -> None:
     assert workflow.steps == (ASK, Step(VOTE.title, VOTE.body, "import re\n"))
 
 
+def test_of_two_calls_in_a_class_the_last_counts_and_the_first_is_no_member() -> None:
+    first = (
+        "    async def __call__(self, problem):\n        # Step 2: First\n        return 1, 0\n\n"
+    )
+    workflow = draft(ONE, in_class(indented(STEP, "        "), members=first))
+
+    assert workflow == Workflow(PREAMBLE, (ASK, VOTE))
+
+
 def test_examples_of_use_are_left_out() -> None:
     answer = fenced(STEP, "w = Workflow('a', {}, None)\nprint(w)") + '\n```json\n{"a": 1}\n```\n'
 
