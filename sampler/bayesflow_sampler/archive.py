@@ -195,11 +195,12 @@ class Archive:
         self.entries[evaluation.workflow_id] = replace(entry, scores=scores, failure=failure)
 
     def full_reward(self, workflow_id: str) -> float | None:
-        """R(s), or None while not every validation row is scored (a failed workflow has 0)."""
+        """R(s), or None while not every validation row is scored.
+
+        A failed workflow scores the same on every row (0, less a cost penalty), so any will do.
+        """
         entry = self.entries[workflow_id]
-        if entry.failure is not None:
-            return 0.0
-        if len(entry.scores) < self.validation_rows:
+        if entry.failure is None and len(entry.scores) < self.validation_rows:
             return None
         return statistics.fmean(entry.scores.values())
 

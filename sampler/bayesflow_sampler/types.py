@@ -116,7 +116,8 @@ class Evaluation:
         workflow_id: Which workflow.
         rows: Which rows.
         scores: One score in [0, 1] (less a cost penalty, if any) a row, in the rows' order.
-        failure: Why the workflow does not run at all, or None. A failed workflow scores 0.
+        failure: Why the workflow does not run at all, or None. A failed workflow scores 0,
+            less the penalty.
     """
 
     workflow_id: str

@@ -77,6 +77,8 @@ class Application:
         # Imported here: the server's first answer must not wait for them.
         from bayesflow_sandbox.sandbox import Sandbox
         from bayesflow_server.gateway.gateway import Gateway
+        from bayesflow_server.gateway.prices import PriceTable
+        from bayesflow_server.models.endpoints import parse_endpoints
         from bayesflow_server.models.registry import ModelRegistry
         from bayesflow_server.runs.evaluations import EvaluationService
         from bayesflow_server.runs.service import RunService
@@ -88,11 +90,18 @@ class Application:
             stack.push_async_callback(store.aclose)
             waiting: set[str] = set()
             models = ModelRegistry(
-                on_wait=lambda spec, waits: (waiting.add if waits else waiting.discard)(spec)
+                endpoints=parse_endpoints(self.settings.endpoints),
+                on_wait=lambda spec, waits: (waiting.add if waits else waiting.discard)(spec),
             )
             stack.push_async_callback(models.aclose)
             sandbox = await stack.enter_async_context(Sandbox(workers=_WORKERS))
-            workplace = Workplace(store, models, Gateway(store), sandbox, waiting)
+            workplace = Workplace(
+                store,
+                models,
+                Gateway(store, prices=PriceTable(models.price_overrides())),
+                sandbox,
+                waiting,
+            )
             evaluations = EvaluationService(workplace)
             stack.push_async_callback(evaluations.aclose)
             runs = RunService(workplace)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        settings = read_settings(options.db, options.log)
+        settings = read_settings(options.db, options.log, endpoints=options.endpoint or ())
         return _dispatch(options, settings)
     except ServerError as error:
         sys.stderr.write(f"bayesflow-mcp: {error}\n")
@@ -65,18 +65,20 @@ def _dispatch_runs(options: argparse.Namespace, settings: Settings) -> int:
     if options.command == "show":
         return commands.show(settings, options.run_id, output)
     if options.command == "resume":
-        return commands.resume(
-            settings, options.run_id, output, calls=options.calls, minutes=options.minutes
-        )
+        return commands.resume(settings, options.run_id, output, _budget_flags(options))
     arguments = RunArguments(
         task=Path(options.task),
         seed=options.seed,
         executor=options.executor,
+        optimizer=options.optimizer,
         options=tuple(options.option),
-        calls=options.calls,
-        minutes=options.minutes,
+        budget=_budget_flags(options),
     )
     return commands.run(settings, arguments, output)
+
+
+def _budget_flags(options: argparse.Namespace) -> dict[str, float | None]:
+    return {name: getattr(options, name) for name in ("usd", "calls", "tokens", "minutes")}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, help="seed of every random draw (default: the file's)")
     run.add_argument("--executor", help="model that the workflows call, e.g. local:smollm2")
     run.add_argument(
+        "--optimizer",
+        help="what writes workflows: a model, grammar, or client (an agent, over MCP)",
+    )
+    run.add_argument(
         "--option",
         action="append",
         default=[],
@@ -135,10 +141,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", help="database file (default: BAYESFLOW_DB or the data folder)")
+    parser.add_argument(
+        "--endpoint",
+        action="extend",
+        nargs=1,
+        metavar="NAME=URL[,key=VARIABLE][,...]",
+        help="a model endpoint, e.g. ollama=http://127.0.0.1:11434/v1 (repeatable; models are then "
+        "NAME:MODEL; see docs/models.md)",
+    )
     parser.add_argument("--log", help="log level on stderr: DEBUG, INFO, WARNING (default), ERROR")
 
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--usd", type=float, help="budget: US dollars at list price, in all")
+    parser.add_argument("--tokens", type=int, help="budget: tokens in and out, in all")
     parser.add_argument("--calls", type=int, help="budget: calls that reach a model, in all")
     parser.add_argument("--minutes", type=float, help="budget: minutes of running time, in all")
 

@@ -2,12 +2,13 @@
 
 BAYESFLOW_DB              the database file (--db)
 BAYESFLOW_CACHE           where weights are kept (see `models.weights`)
+BAYESFLOW_ENDPOINTS       further model endpoints, separated by white space (--endpoint)
 BAYESFLOW_LOG             log level on stderr: DEBUG, INFO, WARNING, ERROR (--log)
 ANTHROPIC_API_KEY, OPENAI_API_KEY   keys of the providers; read by their adapters alone
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,16 +25,21 @@ class Settings(BaseModel):
     Attributes:
         db: The database file.
         log: Log level on stderr.
+        endpoints: Model endpoints beside the providers', as `models.endpoints` reads them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     db: Path
     log: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    endpoints: tuple[str, ...] = ()
 
 
 def read_settings(
-    db: str | None = None, log: str | None = None, environment: Mapping[str, str] = os.environ
+    db: str | None = None,
+    log: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+    endpoints: Sequence[str] = (),
 ) -> Settings:
     """Settings from flags, then the environment, then the platform's conventions.
 
@@ -44,7 +50,11 @@ def read_settings(
     level = log or environment.get("BAYESFLOW_LOG") or "WARNING"
     try:
         return Settings.model_validate(
-            {"db": _absolute(path) if path else _default_database(), "log": level.upper()}
+            {
+                "db": _absolute(path) if path else _default_database(),
+                "log": level.upper(),
+                "endpoints": (*environment.get("BAYESFLOW_ENDPOINTS", "").split(), *endpoints),
+            }
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

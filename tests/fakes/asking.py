@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bayesflow_sampler.ports import Prompt, PromptKind
+from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.runs.lease import Lease
 from bayesflow_server.runs.proposals import ProposalBoard
 from bayesflow_server.runs.request import resolve
@@ -60,7 +61,7 @@ class House:
 def pinned(optimizer: str, **changes: str) -> str:
     """A run's request, with other models than it was checked for."""
     specification = json.loads(
-        resolve(request(), FakeRegistry(FakeModel(answer_addition))).model_dump_json()
+        resolve(request(), FakeRegistry(FakeModel(answer_addition)), PriceTable()).model_dump_json()
     )
     return json.dumps(specification | {"optimizer": optimizer, **changes})
 

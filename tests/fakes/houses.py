@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.gateway.gateway import Gateway
+from bayesflow_server.gateway.patience import Timing
+from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.models.chat import ChatModel
 from bayesflow_server.runs.evaluations import EvaluationService
 from bayesflow_server.runs.service import RunService
@@ -38,15 +40,28 @@ _WORKERS = 6
 
 
 @asynccontextmanager
-async def _workplace(path: Path, model: ChatModel) -> AsyncGenerator[Workplace, None]:
+async def _workplace(
+    path: Path,
+    model: ChatModel,
+    others: Mapping[str, ChatModel] | None = None,
+    prices: PriceTable | None = None,
+    timing: Timing | None = None,
+) -> AsyncGenerator[Workplace, None]:
     async with await Store.open(path) as store, Sandbox(workers=_WORKERS) as sandbox:
-        yield Workplace(store, FakeRegistry(model), Gateway(store), sandbox)
+        gateway = Gateway(store, prices=prices or PriceTable({}), timing=timing or Timing())
+        yield Workplace(store, FakeRegistry(model, others), gateway, sandbox)
 
 
 @asynccontextmanager
-async def open_service(path: Path, model: ChatModel) -> AsyncGenerator[RunService, None]:
-    """A run service with a store, a sandbox and a model of its own; closed at the end."""
-    async with _workplace(path, model) as workplace:
+async def open_service(
+    path: Path,
+    model: ChatModel,
+    others: Mapping[str, ChatModel] | None = None,
+    prices: PriceTable | None = None,
+    timing: Timing | None = None,
+) -> AsyncGenerator[RunService, None]:
+    """A run service with a store, a sandbox and models of its own; closed at the end."""
+    async with _workplace(path, model, others, prices, timing) as workplace:
         service = RunService(workplace)
         await service.open()
         try:

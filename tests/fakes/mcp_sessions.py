@@ -78,6 +78,7 @@ def task_arguments(rows: Path | Sequence[object], **changes: object) -> Argument
         "executor": "scripted:default",
         "examples": str(rows) if isinstance(rows, Path) else list(rows),
         "scorer": "numeric",
+        "optimizer": "grammar",
         "preset": "quick",
         "options": {"particles": 3, "rounds": 2, "beta": 5.0, "minibatch": 4},
     }

@@ -6,7 +6,7 @@ it answers depends on the request alone, its `sample` included, as with a seeded
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from bayesflow_server.models.chat import ChatModel, ChatRequest, Completion, Pace, Usage
@@ -28,8 +28,6 @@ class FakeModel:
         gate: A call begins its work once this is set.
     """
 
-    spec = SPEC
-    identity = "fake-1"
     pace = Pace()
 
     def __init__(
@@ -41,8 +39,11 @@ class FakeModel:
         turns: int = 3,
         latency_seed: int | None = None,
         usage: Usage | None = None,
+        spec: str = SPEC,
     ) -> None:
         """Takes `turns` turns a call, or a random number up to it if there is a seed."""
+        self.spec = spec
+        self.identity = "fake-1" if spec == SPEC else spec
         self.concurrency = concurrency
         self.deterministic = deterministic
         self.started: Counter[ChatRequest] = Counter()
@@ -101,17 +102,17 @@ class FakeModel:
 
 
 class FakeRegistry(ModelRegistry):
-    """A registry that knows one model, under `SPEC`, beside what the real one knows."""
+    """A registry that knows these models, beside what the real one knows without any key."""
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, others: Mapping[str, ChatModel] | None = None) -> None:
         super().__init__({})
-        self._only = model
+        self._given: dict[str, ChatModel] = {SPEC: model, **(others or {})}
 
     def require(self, spec: str) -> None:
         """Checks that the model could be called."""
-        if spec != SPEC:
+        if spec not in self._given:
             super().require(spec)
 
     def model(self, spec: str) -> ChatModel:
         """The model of that spec."""
-        return self._only if spec == SPEC else super().model(spec)
+        return self._given[spec] if spec in self._given else super().model(spec)

@@ -112,6 +112,11 @@ class Evaluator:
             if record.replicate == self.replicate:
                 self._known[_key(record)] = record
 
+    @property
+    def records(self) -> Iterable[ExecutionRecord]:
+        """Every execution on record, of all splits."""
+        return self._known.values()
+
     def size(self, split: str) -> int:
         """How many rows the split has."""
         return len(self.rows.get(split, ()))

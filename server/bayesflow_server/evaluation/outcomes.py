@@ -12,7 +12,14 @@ from typing import Final, NamedTuple, cast
 from bayesflow_server.models.chat import StopReason
 from bayesflow_server.store.records import ExecutionRecord
 
-__all__ = ["NOT_WELL", "UNGRADED", "outcome_notes", "outcome_totals", "outcomes_json"]
+__all__ = [
+    "NOT_WELL",
+    "UNGRADED",
+    "outcome_notes",
+    "outcome_sentences",
+    "outcome_totals",
+    "outcomes_json",
+]
 
 NOT_WELL: Final[frozenset[StopReason]] = frozenset(
     {"length", "refusal", "empty", "context_overflow"}
@@ -54,7 +61,11 @@ def outcome_totals(records: Iterable[ExecutionRecord]) -> Counter[str]:
 
 def outcome_notes(records: Iterable[ExecutionRecord]) -> tuple[str, ...]:
     """One sentence for each kind of call that did not end well, e.g. for a run's notes."""
-    totals = outcome_totals(records)
+    return outcome_sentences(outcome_totals(records))
+
+
+def outcome_sentences(totals: Counter[str]) -> tuple[str, ...]:
+    """The same of counts that somebody kept."""
     return tuple(
         f"{totals[name]} {words.one if totals[name] == 1 else words.many}."
         for name, words in _SENTENCES.items()

@@ -32,7 +32,7 @@ class TaskFile(BaseModel):
     baseline: str | None = None
     fields: dict[str, str] | None = None
     answer_format: str | None = None
-    preset: Preset = "balanced"
+    preset: Preset | None = None
     budget: dict[str, JsonValue] | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     seed: int = 0
@@ -83,7 +83,7 @@ def load_task_file(path: Path, *, seed: int | None = None) -> LoadedTaskFile:
         baseline=settings.baseline,
         fields=settings.fields,
         answer_format=settings.answer_format,
-        preset=settings.preset,
+        preset=settings.preset or "balanced",
         splits=_split_sizes(settings, path),
         seed=settings.seed,
     )

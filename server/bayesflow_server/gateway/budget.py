@@ -101,8 +101,8 @@ class Budget:
         self._waiting: dict[asyncio.Future[None], _Need] = {}
 
     def take_over(self, usage: "Iterable[UsageRecord]") -> None:
-        """Charges what earlier sittings used."""
-        totals = UsageTotals.of(usage)
+        """Charges what earlier sittings used; an agent's answers are its own affair."""
+        totals = UsageTotals.of(record for record in usage if record.model != "client")
         self.calls += totals.calls
         self.tokens += totals.tokens
         self._pay(totals.usd)

@@ -60,7 +60,9 @@ class BestWorkflow(BaseModel):
     baseline: BaselineScore
     gain: GainState | None = Field(description="Test score minus the baseline's.")
     beats_baseline: Verdict | None
-    cost_ratio: float | None = Field(description="Tokens per row over the baseline's.")
+    cost_ratio: float | None = Field(
+        description="Cost per row over the baseline's; tokens where a price is unknown."
+    )
     runners_up: list[RunnerUpState]
     usage: UsageState
     next: str

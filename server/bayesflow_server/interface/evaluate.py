@@ -120,7 +120,11 @@ class EvaluateTool:
             ),
         ] = None,
         budget: Annotated[
-            BudgetLimits | None, Field(description="Hard limits; null is 20,000 calls.")
+            BudgetLimits | None,
+            Field(description="Hard limits; null: 2 USD where prices are known, or 20,000 calls."),
+        ] = None,
+        judge: Annotated[
+            str | None, Field(description="Model of the judge scorer; null is the run's.")
         ] = None,
         wait_seconds: WaitSeconds = 20,
     ) -> Evaluated:
@@ -147,7 +151,8 @@ class EvaluateTool:
             changes = {
                 "workflow": await service.source_of(workflow),
                 "compare_with": await service.source_of(compare_with) if compare_with else None,
-                "budget": _budget(budget, spec.executor),
+                "judge": judge or spec.judge,
+                "budget": budget or BudgetLimits(),
             }
             evaluation_id = await service.start(spec.model_copy(update=changes), rows)
         elif workflow is not None:
@@ -173,6 +178,8 @@ class EvaluateTool:
             compare_with=None,
             scorer=resolve_scorer(scorer, chosen).scorer if scorer and chosen else run.scorer,
             executor=executor or run.executor,
+            judge=None if scorer else run.judge,
+            tiers=run.tiers,
             split=split,
             budget=run.budget,
             seed=run.seed,
@@ -206,12 +213,6 @@ def _own_rows(
         seed=0,
     )
     return spec, [pinned_row("test", place, row) for place, row in enumerate(rows)]
-
-
-def _budget(budget: BudgetLimits | None, executor: str) -> BudgetLimits:
-    from bayesflow_server.runs.request import check_budget
-
-    return check_budget(budget, executor)
 
 
 def _evaluated(record: "EvaluationRecord") -> Evaluated:

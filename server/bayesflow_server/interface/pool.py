@@ -69,6 +69,9 @@ class PoolPage(BaseModel):
     items: list[PoolWorkflow]
     diversity: Diversity
     cursor: str | None = Field(description="For the next page; null at the end.")
+    prior_independent: bool = Field(
+        description="false: one agent wrote the workflows; posterior ranks, without a guarantee."
+    )
     uri: str | None = Field(description="The whole pool as a resource; null: not available.")
     next: str
 
@@ -109,6 +112,7 @@ class PoolTool:
         the source. Next: evaluate_workflow(workflow='wf_…', run_id=…) scores one on other rows.
         """
         from bayesflow_server.runs.pool_view import view_pool
+        from bayesflow_server.runs.spec import RunSpec
 
         start = offset_of(cursor)
         service = await self._backend.runs()
@@ -132,6 +136,7 @@ class PoolTool:
                 log_evidence=posterior.log_evidence if posterior else None,
             ),
             cursor=str(end) if end < len(view.items) else None,
+            prior_independent=RunSpec.model_validate_json(record.request).prior_independent,
             uri=None,
             next=f"get_best_workflow(run_id='{run_id}') or evaluate_workflow(workflow='wf_…', "
             f"run_id='{run_id}').",

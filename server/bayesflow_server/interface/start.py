@@ -15,6 +15,7 @@ from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.runs import Status
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
+from bayesflow_server.runs.roles import CLIENT
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService, StartedRun
@@ -29,6 +30,9 @@ class Models(BaseModel):
 
     executor: str
     optimizer: str
+    refiner: str
+    judge: str | None
+    tiers: dict[str, str]
 
 
 class Resolved(BaseModel):
@@ -81,8 +85,9 @@ class StartTool:
         executor: Annotated[
             str,
             Field(
-                description="Model the workflows call: local:smollm2, anthropic:MODEL or "
-                "openai:MODEL. Keys are the server's; a wrong name is answered with the right ones."
+                description="Model the workflows call: local:smollm2, anthropic:MODEL, "
+                "openai:MODEL or NAME:MODEL of an endpoint the server was launched with. Keys are "
+                "the server's; a wrong name is answered with the right ones."
             ),
         ],
         examples: Annotated[Examples, EXAMPLES],
@@ -92,7 +97,11 @@ class StartTool:
         ] = "auto",
         optimizer: Annotated[
             str | None,
-            Field(description="What writes workflows; 'grammar', also the default, needs no key."),
+            Field(
+                description="What writes workflows: a model, 'grammar' (no LLM) or 'client' "
+                "(you: answer next_proposals). null: grammar if one is given, else Sonnet if the "
+                "server has its key, else client."
+            ),
         ] = None,
         baseline: Annotated[
             str | None,
@@ -121,15 +130,19 @@ class StartTool:
             ),
         ] = None,
         preset: Annotated[
-            Preset,
+            Preset | None,
             Field(
                 description="quick: 5 prefixes, 3 steps; balanced: 10 and 5; paper: the paper's "
-                "settings, costly; client: not available yet."
+                "settings, costly; client: 4 and 3, for optimizer='client'. null fits the "
+                "optimizer: client or balanced."
             ),
-        ] = "balanced",
+        ] = None,
         budget: Annotated[
             BudgetLimits | None,
-            Field(description="Hard limits in all; null is 20,000 calls. Spent, the run pauses."),
+            Field(
+                description="Hard limits in all; null is 2 USD where every price is known, else "
+                "20,000 calls. Spent, the run pauses."
+            ),
         ] = None,
         options: Annotated[
             SamplerOptions | None, Field(description="Changes to the preset.")
@@ -159,7 +172,7 @@ class StartTool:
             baseline=baseline,
             fields=fields,
             answer_format=answer_format,
-            preset=preset,
+            preset=preset or "balanced",
             splits=options.splits if options else None,
             seed=seed,
         )
@@ -188,7 +201,13 @@ def _started(started: "StartedRun", service: "RunService", task: Task) -> RunSta
         run_id=run_id,
         status=service.status(started.record),
         resolved=Resolved(
-            models=Models(executor=spec.executor, optimizer=spec.optimizer),
+            models=Models(
+                executor=spec.executor,
+                optimizer=spec.optimizer,
+                refiner=spec.refiner,
+                judge=spec.judge,
+                tiers=dict(spec.tiers.items()),
+            ),
             scorer=pinned["scorer"],
             splits={split: len(task.splits.of(split)) for split in SPLITS},
             options=pinned["options"],
@@ -202,5 +221,14 @@ def _started(started: "StartedRun", service: "RunService", task: Task) -> RunSta
             minutes=expected.minutes,
         ),
         warnings=list(started.warnings),
-        next=f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished.",
+        next=_next(run_id, client=CLIENT in (spec.optimizer, spec.refiner)),
     )
+
+
+def _next(run_id: str, *, client: bool) -> str:
+    if client:
+        return (
+            f"next_proposals(run_id='{run_id}'): you write the workflows; answer each with "
+            "submit_proposals until the run is finished."
+        )
+    return f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."

@@ -1,41 +1,116 @@
 """Builds what a run's search is made of from its pinned specification and rows."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.errors import GrammarError, SourceError
 from bayesflow_sampler.grammar import Grammar, GrammarPrior
 from bayesflow_sampler.grammar_file import general_grammar, load_grammar
+from bayesflow_sampler.llm_refiner import Feedback, LLMRefiner
+from bayesflow_sampler.ports import Checker, Prior, Refiner, TextModel
+from bayesflow_sampler.prior import LLMPrior
+from bayesflow_sampler.prompts import Demonstration, PromptTemplates, TaskBrief
 from bayesflow_sampler.refiner import GrammarRefiner
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import Workflow
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Row
+from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.runs.spec import RunSpec
 
-__all__ = ["Operators", "admit_workflow", "build_grammar", "build_operators"]
+__all__ = ["Hands", "Operators", "admit_workflow", "build_grammar", "build_operators"]
 
 _DEMONSTRATIONS: Final = 4
 _LONGEST_DEMONSTRATION: Final = 2_000
 
 
+class Hands(NamedTuple):
+    """What an LLM that writes workflows works with.
+
+    Attributes:
+        optimizer: Answers the prior's prompts; None for a grammar.
+        refiner: Answers the refiner's; None for a grammar.
+        checker: Says whether a workflow runs.
+        feedback: Shows where a workflow went wrong.
+    """
+
+    optimizer: TextModel | None
+    refiner: TextModel | None
+    checker: Checker
+    feedback: Feedback
+
+
 class Operators(NamedTuple):
     """What writes workflows: the prior p and the refiner G."""
 
-    prior: GrammarPrior
-    refiner: GrammarRefiner
+    prior: Prior
+    refiner: Refiner
 
 
-def build_operators(spec: RunSpec, shown: Sequence[Row]) -> Operators:
+def build_operators(spec: RunSpec, shown: Sequence[Row], hands: Hands) -> Operators:
     """The prior and the refiner of a run.
 
     Args:
         spec: The pinned specification.
         shown: Rows that may be shown in prompts: demonstrations, or else validation rows.
+        hands: Who answers prompts.
     """
-    grammar = build_grammar(spec.grammar, spec.instructions, spec.answer_format, shown)
-    return Operators(GrammarPrior(grammar, spec.seed), GrammarRefiner(grammar, spec.seed))
+    return Operators(_prior(spec, shown, hands), _refiner(spec, shown, hands))
+
+
+def _prior(spec: RunSpec, shown: Sequence[Row], hands: Hands) -> Prior:
+    if hands.optimizer is None:
+        return GrammarPrior(_grammar(spec, shown), spec.seed)
+    return LLMPrior(
+        hands.optimizer,
+        hands.checker,
+        _templates(spec),
+        _brief(spec, shown),
+    )
+
+
+def _refiner(spec: RunSpec, shown: Sequence[Row], hands: Hands) -> Refiner:
+    if hands.refiner is None:
+        return GrammarRefiner(_grammar(spec, shown), spec.seed, spec.operator)
+    return LLMRefiner(
+        hands.refiner,
+        hands.checker,
+        _templates(spec),
+        _brief(spec, shown),
+        hands.feedback,
+        spec.seed,
+        spec.operator,
+    )
+
+
+def _grammar(spec: RunSpec, shown: Sequence[Row]) -> Grammar:
+    return build_grammar(spec.grammar, spec.instructions, spec.answer_format, shown)
+
+
+def _templates(spec: RunSpec) -> PromptTemplates:
+    assert spec.prompts is not None  # pinned wherever anybody is asked
+    return spec.prompts
+
+
+def _brief(spec: RunSpec, shown: Sequence[Row]) -> TaskBrief:
+    """The task as an optimizer is told of it."""
+    examples = [
+        Demonstration(
+            row.problem[:_LONGEST_DEMONSTRATION], "" if row.target is None else _answer(row)
+        )
+        for row in shown[:_DEMONSTRATIONS]
+    ]
+    return TaskBrief(
+        instructions=spec.instructions,
+        answer_format=spec.answer_format,
+        scoring=_scoring(spec.scorer),
+        examples=tuple(examples),
+        policy=spec.policy,
+        rounds=spec.options.rounds,
+        tiers=bool(spec.tiers),
+    )
 
 
 def build_grammar(
@@ -75,6 +150,13 @@ def admit_workflow(source: str) -> Workflow:
     if refusal is not None:
         raise InputError(f"The workflow cannot be used: {refusal}")
     return workflow
+
+
+def _scoring(scorer: Scorer) -> str:
+    """How answers are scored, in a line: the scorer's own first sentence and its parameters."""
+    sentence = inspect.cleandoc(type(scorer).__doc__ or "").partition("\n")[0]
+    parameters = scorer.model_dump_json(exclude={"kind"}, exclude_defaults=True)
+    return f"{scorer.kind}: {sentence}" + ("" if parameters == "{}" else f" {parameters}")
 
 
 def _answer(row: Row) -> str:

@@ -21,12 +21,17 @@ from bayesflow_sampler.types import RowSet, Workflow
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.intervals import Verdict, score_interval
+from bayesflow_server.evaluation.judging import needs_judge
 from bayesflow_server.evaluation.report import GainReport, TestScore, compare, score_report
 from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.runs.assembly import admit_workflow
 from bayesflow_server.runs.ending import Ending, ending_of
+from bayesflow_server.runs.estimate import check_budget
+from bayesflow_server.runs.options import Tier
 from bayesflow_server.runs.recorder import workflow_record
+from bayesflow_server.runs.roles import GRAMMAR, Roles
+from bayesflow_server.runs.sessions import open_sessions
 from bayesflow_server.runs.sitting import Workplace
 from bayesflow_server.runs.spec import rows_of_split
 from bayesflow_server.store.records import (
@@ -50,6 +55,8 @@ class EvaluationSpec(BaseModel):
         compare_with: Source of another, or None.
         scorer: Scores an answer.
         executor: Model the workflows call.
+        judge: Model of the judge scorer, or None.
+        tiers: Models that a workflow may call by name.
         split: Which of the pinned rows are run; for rows given inline, all are `test`.
         budget: What may be spent.
         seed: Seed of draws above temperature 0.
@@ -61,9 +68,16 @@ class EvaluationSpec(BaseModel):
     compare_with: str | None
     scorer: Scorer
     executor: str
+    judge: str | None = None
+    tiers: dict[Tier, str] = {}
     split: str
     budget: BudgetLimits
     seed: int
+
+    @property
+    def roles(self) -> Roles:
+        """Which model does what; nobody writes workflows."""
+        return Roles(self.executor, GRAMMAR, GRAMMAR, self.judge, self.tiers)
 
 
 class RowResult(BaseModel):
@@ -125,7 +139,7 @@ class EvaluationService:
             InputError: A workflow cannot be used, or there are no rows.
             ModelUnavailableError: The executor cannot be used here.
         """
-        self.workplace.models.require(spec.executor)
+        spec = self._checked(spec)
         workflow = admit_workflow(spec.workflow)
         if spec.compare_with is not None:
             admit_workflow(spec.compare_with)
@@ -144,6 +158,16 @@ class EvaluationService:
         )
         self._launch(evaluation_id, spec)
         return evaluation_id
+
+    def _checked(self, spec: EvaluationSpec) -> EvaluationSpec:
+        """The specification with the budget in force, its models usable."""
+        if needs_judge(spec.scorer) and spec.judge is None:
+            raise InputError("The judge scorer needs a model to grade with; name it as `judge`.")
+        for model in spec.roles.models:
+            self.workplace.models.require(model)
+        prices = self.workplace.gateway.prices
+        budget = check_budget(spec.budget, spec.roles.models, prices)
+        return spec.model_copy(update={"budget": budget})
 
     async def wait(self, evaluation_id: str, seconds: float) -> EvaluationRecord:
         """The evaluation once it has ended, or after `seconds`; one that nobody works on goes on.
@@ -230,14 +254,16 @@ class EvaluationService:
         records = await store.rows(evaluation_id)
         budget = Budget(spec.budget)
         budget.take_over(await store.usage(evaluation_id))
-        session = self.workplace.gateway.session(
-            self.workplace.models.model(spec.executor), budget, scope=evaluation_id, role="executor"
+        sessions = open_sessions(
+            self.workplace.gateway, self.workplace.models, spec.roles, budget, evaluation_id
         )
         evaluator = Evaluator(
             scope=evaluation_id,
             rows={"test": rows_of_split(records, spec.split)},
             scorer=spec.scorer,
-            session=session,
+            session=sessions.executor,
+            judge=sessions.judge,
+            tiers=sessions.tiers,
             sandbox=self.workplace.sandbox,
             store=store,
             seed=spec.seed,

@@ -1,16 +1,19 @@
 """The sampler's options as a client writes them, the presets, and how the two resolve."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from bayesflow_sampler.errors import OptionsError
+from bayesflow_sampler.operators import Operator
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.task import Preset
 
-__all__ = ["PRESETS", "SamplerOptions", "parse_options", "resolve_options"]
+__all__ = ["PRESETS", "SamplerOptions", "Tier", "parse_options", "resolve_options"]
+
+Tier = Literal["strong", "cheap"]
 
 PRESETS: Final[dict[Preset, SearchOptions]] = {
     "paper": SearchOptions(
@@ -46,6 +49,9 @@ class SamplerOptions(BaseModel):
     rounds: int | None = Field(
         default=None, ge=1, le=20, description="T: the most steps grown one by one."
     )
+    lookahead: bool | None = Field(
+        default=None, description="false: refinement alone, without growing steps; no posterior."
+    )
     beta: float | Literal["auto"] | None = Field(
         default=None, description="Inverse temperature above 0, or 'auto': fitted to the rewards."
     )
@@ -65,6 +71,34 @@ class SamplerOptions(BaseModel):
     splits: dict[str, int | float] | None = Field(
         default=None, description="Rows (or shares) of validation, selection and test."
     )
+    operator: Operator | None = Field(
+        default=None,
+        description="What the refiner edits: one of the best (the paper), linear: the latest, "
+        "evolutionary: a cross of two, tree: by UCT.",
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="Of the optimizer; absent: the model's own."
+    )
+    refiner: str | None = Field(
+        default=None, description="Model that edits workflows; absent: the optimizer."
+    )
+    judge: str | None = Field(default=None, description="Model of the judge scorer.")
+    tiers: dict[Tier, str] | None = Field(
+        default=None,
+        description="Further models a workflow may call by name: {strong: SPEC, cheap: SPEC}.",
+    )
+    cost_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Reward = score - cost_weight * min(cost per example / cost_cap, 1).",
+    )
+    cost_cap: float | None = Field(
+        default=None, gt=0, description="USD per example; absent: ten zero-shot calls."
+    )
+
+
+_SEARCH: Final = frozenset(field.name for field in fields(SearchOptions)) - {"minibatch"}
 
 
 def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:
@@ -94,8 +128,7 @@ def resolve_options(preset: Preset, options: SamplerOptions | None) -> SearchOpt
     """
     values = asdict(PRESETS[preset])
     if options is not None:
-        given = options.model_dump(exclude_none=True, exclude={"beta", "minibatch", "splits"})
-        values |= given
+        values |= options.model_dump(exclude_none=True, include=set(_SEARCH))
         if options.beta is not None:
             values["inverse_temperature"] = None if options.beta == "auto" else options.beta
         if options.minibatch is not None:

@@ -1,34 +1,32 @@
 """From a request to a specification: everything is checked here, before anything is written."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bayesflow_server.errors import InputError, ModelUnavailableError
-from bayesflow_server.evaluation.example import Split
+from bayesflow_sampler.prompts import PromptTemplates, load_templates
+from bayesflow_sandbox.policy import describe
+from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.task import Preset, Task
-from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
-from bayesflow_server.gateway.usage import is_free, list_price_usd
+from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import admit_workflow, build_grammar
+from bayesflow_server.runs.estimate import check_budget, default_cost_cap
 from bayesflow_server.runs.options import SamplerOptions, resolve_options
+from bayesflow_server.runs.roles import (
+    CLIENT,
+    GRAMMAR,
+    Roles,
+    default_optimizer,
+    preset_of,
+    resolve_roles,
+)
 from bayesflow_server.runs.spec import RunSpec, baseline_source
 
-__all__ = [
-    "Estimate",
-    "RunRequest",
-    "budget_warnings",
-    "check_budget",
-    "estimate",
-    "most_executions",
-    "resolve",
-]
+__all__ = ["RunRequest", "resolve", "spec_warnings"]
 
-# What an execution is reckoned with before anything is known of it.
-_CALLS_PER_EXECUTION: Final = 1.0
-_TOKENS_PER_CALL: Final = 250
-_LOCAL_SECONDS_PER_CALL: Final = 0.4
-_REMOTE_SECONDS_PER_CALL: Final = 2.0
+# The paper's own setting; a model that takes no temperature drops it, and the run says so.
+_PRESET_TEMPERATURE: Final[dict[Preset, float]] = {"paper": 0.0}
 
 
 @dataclass(frozen=True)
@@ -38,79 +36,72 @@ class RunRequest:
     Attributes:
         task: The checked task.
         executor: Model that the workflows call.
-        optimizer: What writes the workflows; None chooses.
-        preset: Named settings.
+        optimizer: What writes the workflows; None chooses (`roles.default_optimizer`).
+        preset: Named settings; None is the one that fits the optimizer.
         options: Changes to the preset.
-        budget: What may be spent; None is 20,000 calls.
+        budget: What may be spent; None is 2 USD where every price is known, else 20,000 calls.
         seed: Seed of every random draw.
         name: What people call the run.
         idempotency_key: The same key and request give the same run.
         grammar: A grammar's TOML text; None is the built-in one.
+        agent: Somebody is there who can answer proposals.
     """
 
     task: Task
     executor: str
     optimizer: str | None = None
-    preset: Preset = "balanced"
+    preset: Preset | None = None
     options: SamplerOptions | None = None
     budget: BudgetLimits | None = None
     seed: int = 0
     name: str | None = None
     idempotency_key: str | None = None
     grammar: str | None = None
+    agent: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a run may take at one call an execution, were no answer cached."""
-
-    executions: int
-    calls: int
-    tokens: int
-    usd: float | None
-    minutes: float
-
-
-def resolve(request: RunRequest, models: ModelRegistry) -> RunSpec:
+def resolve(request: RunRequest, models: ModelRegistry, prices: PriceTable) -> RunSpec:
     """The specification to pin.
 
     Raises:
-        InputError: Options, budget, grammar or baseline are wrong.
+        InputError: Options, roles, budget, grammar or baseline are wrong.
         ModelUnavailableError: A model cannot be used here.
     """
-    optimizer = request.optimizer or "grammar"
-    if optimizer != "grammar":
-        raise ModelUnavailableError(
-            f"The optimizer {optimizer!r} is not available; leave `optimizer` out or set it to "
-            "'grammar', which writes workflows from a step grammar and needs no key."
-        )
-    if request.preset == "client":
-        raise InputError(
-            "The preset 'client' belongs to optimizer='client', which is not available; "
-            "use 'quick', 'balanced' or 'paper'."
-        )
-    models.require(request.executor)
-    task = request.task
-    build_grammar(
-        request.grammar,
-        task.instructions,
-        task.answer_format,
-        task.splits.demonstration or task.splits.validation,
+    task, options = request.task, request.options or SamplerOptions()
+    optimizer = request.optimizer or default_optimizer(
+        models, grammar=request.grammar is not None, agent=request.agent
     )
+    preset = preset_of(optimizer, request.preset)
+    if preset == CLIENT and optimizer != CLIENT:
+        raise InputError(
+            f"The preset 'client' belongs to optimizer='client', and the optimizer is "
+            f"{optimizer!r}; use 'quick', 'balanced' or 'paper'."
+        )
+    roles = resolve_roles(request.executor, optimizer, options, task.scorer, models)
+    _check_grammar(request, roles)
     baseline = baseline_source(task)
     admit_workflow(baseline)
     return RunSpec(
         instructions=task.instructions,
         answer_format=task.answer_format,
         scorer=task.scorer,
-        executor=request.executor,
-        optimizer="grammar",
+        executor=roles.executor,
+        optimizer=roles.optimizer,
+        refiner=roles.refiner,
+        judge=roles.judge,
+        tiers=dict(roles.tiers),
+        operator=options.operator or "best",
+        temperature=_temperature(options, preset),
+        cost_weight=options.cost_weight or 0.0,
+        cost_cap_usd=_cost_cap(task, options, roles, prices),
+        prompts=_templates(roles),
+        policy=describe(),
         grammar=request.grammar,
         baseline=baseline,
         own_baseline=task.baseline is not None,
-        preset=request.preset,
-        options=resolve_options(request.preset, request.options),
-        budget=check_budget(request.budget, request.executor),
+        preset=preset,
+        options=resolve_options(preset, options),
+        budget=check_budget(request.budget, roles.models, prices),
         seed=request.seed,
         name=request.name,
         fields=dict(task.fields),
@@ -118,66 +109,74 @@ def resolve(request: RunRequest, models: ModelRegistry) -> RunSpec:
     )
 
 
-def check_budget(budget: BudgetLimits | None, executor: str) -> BudgetLimits:
-    """The budget in force.
+def spec_warnings(spec: RunSpec) -> tuple[str, ...]:
+    """What is odd but allowed, a sentence each."""
+    found: list[str] = []
+    writes = spec.optimizer not in (GRAMMAR, CLIENT)
+    if writes and spec.temperature == 0 and spec.options.particles > 1:
+        found.append(
+            f"At temperature 0 {spec.optimizer} writes nearly the same workflow "
+            f"{spec.options.particles} times, so the prior collapses; leave `options.temperature` "
+            "out to sample as the model does by itself."
+        )
+    if not spec.prior_independent:
+        found.append(
+            "One agent's answers are not independent draws of a prior: the pool's weights rank, "
+            "but no posterior guarantee holds."
+        )
+    return tuple(found)
+
+
+def _check_grammar(request: RunRequest, roles: Roles) -> None:
+    """Builds the grammar that will write, to find its faults now."""
+    task = request.task
+    if roles.optimizer != GRAMMAR:
+        if request.grammar is not None:
+            raise InputError(
+                f"`grammar` is given, but {roles.optimizer!r} writes the workflows; leave one of "
+                "`grammar` and `optimizer` out."
+            )
+        return
+    build_grammar(
+        request.grammar,
+        task.instructions,
+        task.answer_format,
+        task.splits.demonstration or task.splits.validation,
+    )
+
+
+def _temperature(options: SamplerOptions, preset: Preset) -> float | None:
+    if options.temperature is not None:
+        return options.temperature
+    return _PRESET_TEMPERATURE.get(preset)
+
+
+def _templates(roles: Roles) -> PromptTemplates | None:
+    """The prompts, pinned where anybody is asked."""
+    asked = {roles.optimizer, roles.refiner} != {GRAMMAR}
+    return load_templates() if asked else None
+
+
+def _cost_cap(
+    task: Task, options: SamplerOptions, roles: Roles, prices: PriceTable
+) -> float | None:
+    """c_max, where cost counts.
 
     Raises:
-        InputError: A budget in dollars for a model whose price is not known.
+        InputError: A model that workflows may call has no known price.
     """
-    if budget is None or budget == BudgetLimits():
-        return BudgetLimits(calls=DEFAULT_CALLS)
-    if budget.usd is not None and not is_free(executor):
-        raise InputError(
-            f"The price of {executor} is not known here, so a budget in dollars cannot hold; "
-            "give `budget` as calls, tokens or minutes."
-        )
-    return budget
-
-
-def estimate(spec: RunSpec, sizes: Mapping[Split, int]) -> Estimate:
-    """The most the run may take.
-
-    Args:
-        spec: The specification.
-        sizes: Rows of each split.
-    """
-    executions = most_executions(spec, sizes)
-    calls = round(executions * _CALLS_PER_EXECUTION)
-    pace = _LOCAL_SECONDS_PER_CALL if is_free(spec.executor) else _REMOTE_SECONDS_PER_CALL / 8
-    return Estimate(
-        executions=executions,
-        calls=calls,
-        tokens=calls * _TOKENS_PER_CALL,
-        usd=list_price_usd(spec.executor),
-        minutes=round(calls * pace / 60, 1),
-    )
-
-
-def budget_warnings(budget: BudgetLimits, expected: Estimate) -> tuple[str, ...]:
-    """A sentence for each limit that the estimate exceeds."""
-    pairs = (
-        ("calls", budget.calls, expected.calls),
-        ("tokens", budget.tokens, expected.tokens),
-        ("minutes", budget.minutes, expected.minutes),
-    )
-    return tuple(
-        f"The budget of {limit} {name} is below the {most} {name} that the run may need at "
-        "most; if it is spent, the run pauses, and a larger one resumes it."
-        for name, limit, most in pairs
-        if limit is not None and limit < most
-    )
-
-
-def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
-    """Executions (a workflow on a row) that the run may need, none remembered."""
-    options = spec.options
-    validation = sizes["validation"]
-    batch = min(options.minibatch or validation, validation)
-    width = options.particles * options.rollouts + options.refinements
-    fitted = options.inverse_temperature is None
-    rounds: Sequence[int] = [
-        validation if number == options.rounds or (number == 1 and fitted) else batch
-        for number in range(1, options.rounds + 1)
-    ]
-    final = 10 * validation + 5 * sizes["selection"] + 2 * sizes["test"]
-    return width * sum(rounds) + final
+    if not options.cost_weight:
+        if options.cost_cap is not None:
+            raise InputError("`options.cost_cap` does nothing without `options.cost_weight`.")
+        return None
+    for spec in (roles.executor, *roles.tiers.values()):
+        if not prices.is_known(spec):
+            raise InputError(
+                f"`options.cost_weight` needs a price, and that of {spec} is not known here; "
+                "leave it out, or state the price when the server is launched "
+                "(--endpoint NAME=URL,price_in=…,price_out=…)."
+            )
+    if options.cost_cap is not None:
+        return options.cost_cap
+    rows = [str(row.problem) for row in task.splits.validation]
+    return default_cost_cap(roles.executor, task.instructions, rows, prices)

@@ -17,16 +17,11 @@ from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
+from bayesflow_server.runs.estimate import Estimate, budget_warnings, check_budget, estimate
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
 from bayesflow_server.runs.pool_view import StoredPool
-from bayesflow_server.runs.request import (
-    Estimate,
-    RunRequest,
-    budget_warnings,
-    check_budget,
-    estimate,
-    resolve,
-)
+from bayesflow_server.runs.request import RunRequest, resolve, spec_warnings
+from bayesflow_server.runs.roles import GRAMMAR
 from bayesflow_server.runs.sitting import Sitting, Workplace
 from bayesflow_server.runs.spec import RunSpec, pinned_rows, request_hash
 from bayesflow_server.store.errors import IdempotencyKeyError
@@ -36,6 +31,7 @@ from bayesflow_server.store.records import (
     RunCursor,
     RunRecord,
     RunStatus,
+    UsageRecord,
     WorkflowRecord,
 )
 
@@ -107,10 +103,15 @@ class RunService:
         Raises:
             InputError, ModelUnavailableError: The request is wrong; nothing was written.
         """
-        spec = resolve(request, self.workplace.models)
+        prices = self.workplace.gateway.prices
+        spec = resolve(request, self.workplace.models, prices)
         rows = pinned_rows(request.task)
-        expected = estimate(spec, request.task.splits.sizes())
-        warnings = (*request.task.warnings, *budget_warnings(spec.budget, expected))
+        expected = estimate(spec, request.task.splits.sizes(), prices)
+        warnings = (
+            *request.task.warnings,
+            *spec_warnings(spec),
+            *budget_warnings(spec.budget, expected),
+        )
         run = NewRun(
             run_id="run_" + uuid.uuid4().hex[:12],
             request=spec.model_dump_json(),
@@ -166,7 +167,7 @@ class RunService:
                 return record
             if budget is not None:
                 spec = RunSpec.model_validate_json(record.request)
-                limits = check_budget(budget, spec.executor)
+                limits = check_budget(budget, spec.roles.models, self.workplace.gateway.prices)
                 await self._store.update_run(
                     run_id, request=spec.model_copy(update={"budget": limits}).model_dump_json()
                 )
@@ -248,6 +249,10 @@ class RunService:
         """What the run used, over all roles and models."""
         return UsageTotals.of(await self._store.usage(run_id))
 
+    async def usage_by_role(self, run_id: str) -> list[UsageRecord]:
+        """What the run used, one record for each role and model."""
+        return await self._store.usage(run_id)
+
     async def workflow(self, workflow_id: str) -> WorkflowRecord:
         """A workflow of the store.
 
@@ -273,7 +278,7 @@ class RunService:
             rows=await self._store.pool(run_id),
             rounds=await self._store.rounds(run_id),
             validation_rows=sum(row.split == "validation" for row in rows),
-            pool_rounds=spec.options.weighting == "exact",
+            pool_rounds=spec.options.weighting == "exact" and spec.optimizer == GRAMMAR,
         )
 
     def _is_alive(self, record: RunRecord) -> bool:

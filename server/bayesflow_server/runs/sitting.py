@@ -8,27 +8,36 @@ make it catch up without a draw, an execution or a call of its own.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from bayesflow_sampler.archive import Archive
 from bayesflow_sampler.final_pick import Finalist, choose, shrunk_rewards
+from bayesflow_sampler.ports import TextModel
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.types import Generation, RowSet, Workflow
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.example import SPLITS, Row
+from bayesflow_server.evaluation.feedback import StoredFeedback
+from bayesflow_server.evaluation.outcomes import outcome_sentences, outcome_totals
 from bayesflow_server.evaluation.report import BaselineReport, FinalReport, RunnerUp, compare
+from bayesflow_server.evaluation.smoke import SmokeChecker
 from bayesflow_server.gateway.budget import Budget
-from bayesflow_server.gateway.gateway import Gateway
+from bayesflow_server.gateway.gateway import Gateway, ModelSession
 from bayesflow_server.models.registry import ModelRegistry
-from bayesflow_server.runs.assembly import admit_workflow, build_operators
+from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operators
+from bayesflow_server.runs.estimate import most_executions
 from bayesflow_server.runs.progress import BestSoFar, PoolState, Progress
+from bayesflow_server.runs.proposals import ProposalBoard, Submissions
 from bayesflow_server.runs.recorder import Recorder, workflow_record
-from bayesflow_server.runs.request import most_executions
+from bayesflow_server.runs.roles import CLIENT
+from bayesflow_server.runs.sessions import open_sessions
 from bayesflow_server.runs.spec import RunSpec, rows_of_split
+from bayesflow_server.runs.writer import ModelWriter
 from bayesflow_server.store.records import ExecutionRecord, PoolEntry, RunRecord
 from bayesflow_server.store.store import Store
 
@@ -75,6 +84,10 @@ class Sitting:
         self.progress = Progress(rounds=options.rounds, planned=0)
         self.budget = Budget(self.spec.budget, earlier_seconds=self.record.active_seconds)
         self._recorder = Recorder(self.workplace.store, self.run_id)
+        self._board = ProposalBoard(self.workplace.store, self.run_id, self._waits_for_client)
+        self._open_proposals = 0
+        self._outcomes: Counter[str] = Counter()
+        self._news = asyncio.Event()
 
     async def run(self) -> FinalReport:
         """Works until the final report is on disk.
@@ -106,14 +119,19 @@ class Sitting:
     async def _evaluator(self, rows: dict[str, Sequence[Row]]) -> Evaluator:
         store = self.workplace.store
         self.budget.take_over(await store.usage(self.run_id))
-        model = self.workplace.models.model(self.spec.executor)
+        place, spec = self.workplace, self.spec
+        self._sessions = open_sessions(
+            place.gateway, place.models, spec.roles, self.budget, self.run_id
+        )
         evaluator = Evaluator(
             scope=self.run_id,
             rows=rows,
             scorer=self.spec.scorer,
-            session=self.workplace.gateway.session(
-                model, self.budget, scope=self.run_id, role="executor"
-            ),
+            session=self._sessions.executor,
+            judge=self._sessions.judge,
+            tiers=self._sessions.tiers,
+            cost_weight=spec.cost_weight,
+            cost_cap_usd=spec.cost_cap_usd,
             sandbox=self.workplace.sandbox,
             store=store,
             seed=self.spec.seed,
@@ -121,10 +139,12 @@ class Sitting:
             on_rows=self.progress.executed,
         )
         await evaluator.load()
+        self._outcomes = outcome_totals(evaluator.records)
         await self._recorder.load()
         return evaluator
 
     def _executed(self, record: ExecutionRecord) -> None:
+        self._outcomes.update(outcome_totals([record]))
         if record.error is not None:
             self.progress.error(failure_line(record))
 
@@ -132,8 +152,17 @@ class Sitting:
 
     async def _search(self, evaluator: Evaluator, rows: dict[str, Sequence[Row]]) -> Archive:
         spec = self.spec
-        prior, refiner = build_operators(spec, rows["demonstration"] or rows["validation"])
-        search = Search(prior, evaluator, refiner, self._recorder, spec.options, spec.seed)
+        shown = rows["demonstration"] or rows["validation"]
+        prior, refiner = build_operators(spec, shown, self._hands(evaluator))
+        search = Search(
+            prior,
+            evaluator,
+            refiner,
+            self._recorder,
+            spec.options,
+            spec.seed,
+            suggestions=Submissions(self.workplace.store, self.run_id),
+        )
         pooled = prior.coherent and spec.options.weighting == "exact"
         archive = Archive(evaluator.size("validation"), pool_rounds=pooled)
         self._begin_round(1)
@@ -144,6 +173,28 @@ class Sitting:
             if generation.round < spec.options.rounds:
                 self._begin_round(generation.round + 1)
         return archive
+
+    def _hands(self, evaluator: Evaluator) -> Hands:
+        """Who answers the prompts of the prior and the refiner."""
+        sessions = self._sessions
+        return Hands(
+            optimizer=self._writer(self.spec.optimizer, sessions.optimizer),
+            refiner=self._writer(self.spec.refiner, sessions.refiner),
+            checker=SmokeChecker(evaluator),
+            feedback=StoredFeedback(evaluator),
+        )
+
+    def _writer(self, spec: str, session: ModelSession | None) -> TextModel | None:
+        if spec == CLIENT:
+            return self._board
+        if session is None:
+            return None
+        return ModelWriter(session, self.spec.temperature, self.spec.seed)
+
+    def _waits_for_client(self, open_proposals: int) -> None:
+        """Told how many questions the agent has not answered yet."""
+        self._open_proposals = open_proposals
+        self._news.set()
 
     def _begin_round(self, number: int) -> None:
         self.progress.round = number
@@ -159,7 +210,11 @@ class Sitting:
             clean_share=sum(clean) / len(clean),
         )
         self.progress.notes += generation.notes
+        self._note_once(self._sessions.notes())
         self._update_best(archive)
+
+    def _note_once(self, notes: Iterable[str]) -> None:
+        self.progress.notes += [note for note in notes if note not in self.progress.notes]
 
     def _update_best(self, archive: Archive) -> None:
         shrunk = shrunk_rewards(archive)
@@ -213,7 +268,7 @@ class Sitting:
             status="finished",
             reason=None,
             outcome=report.model_dump_json(),
-            phase=self.progress.phase.model_dump_json(),
+            phase=self._phase(),
             active_seconds=self.budget.seconds,
         )
 
@@ -230,15 +285,27 @@ class Sitting:
             await asyncio.wait([writer])
 
     async def _keep_writing(self) -> None:
-        written = ""
+        """Writes what has changed each second, and at once when the run begins to wait."""
+        written, waited = "", False
         while True:
             started = time.monotonic()
-            phase = self._phase()
-            if phase != written:
-                with suppress(StoreError):  # only news: the run itself meets a lasting fault
+            self._news.clear()
+            phase, waiting = self._phase(), self._open_proposals > 0
+            with suppress(StoreError):  # only news: the run itself meets a lasting fault
+                if phase != written:
                     await self.write_phase()
-                written = phase
-            await asyncio.sleep(max(0.1, _WRITE_SECONDS - (time.monotonic() - started)))
+                if waiting != waited:
+                    await self._write_waiting(waiting)
+            written, waited = phase, waiting
+            pause = max(0.1, _WRITE_SECONDS - (time.monotonic() - started))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+
+    async def _write_waiting(self, waits: bool) -> None:
+        owner = self.record.owner
+        if owner is not None:
+            await self.workplace.store.set_waiting(self.run_id, owner, time.time(), waits=waits)
 
     async def write_phase(self) -> None:
         """Puts the present phase and running time on disk."""
@@ -251,8 +318,14 @@ class Sitting:
     def _phase(self) -> str:
         """The present phase as JSON, with the reason if everything waits."""
         phase = self.progress.phase
-        if self.spec.executor in self.workplace.waiting:
-            waits = f"waiting: another process uses {self.spec.executor}; then {phase.doing}"
+        notes = (*phase.notes, *outcome_sentences(self._outcomes))
+        phase = phase.model_copy(update={"notes": notes})
+        held = [spec for spec in self.spec.roles.models if spec in self.workplace.waiting]
+        if held:
+            waits = f"waiting: another process uses {held[0]}; then {phase.doing}"
+            phase = phase.model_copy(update={"doing": waits})
+        elif self._open_proposals:
+            waits = f"{phase.doing}; {self._open_proposals} proposals wait for the agent"
             phase = phase.model_copy(update={"doing": waits})
         return phase.model_dump_json()
 

@@ -9,15 +9,19 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from bayesflow_sampler.operators import Operator
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.prompts import PromptTemplates
 from bayesflow_server.evaluation.example import SPLITS, Row, Split
 from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.evaluation.task import Preset, Task
 from bayesflow_server.gateway.budget import BudgetLimits
+from bayesflow_server.runs.options import Tier
+from bayesflow_server.runs.roles import CLIENT, Roles
 from bayesflow_server.store.records import RowRecord
 
 __all__ = [
@@ -54,7 +58,16 @@ class RunSpec(BaseModel):
         answer_format: How an answer must look, or None.
         scorer: Scores an answer.
         executor: Model that the workflows call.
-        optimizer: What writes the workflows.
+        optimizer: What writes the workflows: a model, `grammar` or `client`.
+        refiner: What edits them: likewise.
+        judge: Model that grades answers, or None.
+        tiers: Models that a workflow may call by name.
+        operator: Which workflows the refiner edits.
+        temperature: Of the optimizer and refiner; None is the model's own.
+        cost_weight: λ of the reward; 0: cost does not count.
+        cost_cap_usd: c_max of the reward, USD per example, or None where cost does not count.
+        prompts: The texts that ask an optimizer; None for a grammar.
+        policy: The allowed Python, as those texts print it.
         grammar: TOML text of the grammar, or None for the built-in one.
         baseline: Source of the workflow to beat.
         own_baseline: Whether the user gave it; else it is the zero-shot prompt.
@@ -73,7 +86,16 @@ class RunSpec(BaseModel):
     answer_format: str | None
     scorer: Scorer
     executor: str
-    optimizer: Literal["grammar"]
+    optimizer: str
+    refiner: str = "grammar"
+    judge: str | None = None
+    tiers: dict[Tier, str] = {}
+    operator: Operator = "best"
+    temperature: float | None = None
+    cost_weight: float = 0.0
+    cost_cap_usd: float | None = None
+    prompts: PromptTemplates | None = None
+    policy: str = ""
     grammar: str | None
     baseline: str
     own_baseline: bool
@@ -84,6 +106,16 @@ class RunSpec(BaseModel):
     name: str | None
     fields: dict[str, str]
     guesses: tuple[str, ...]
+
+    @property
+    def roles(self) -> Roles:
+        """Which model does what."""
+        return Roles(self.executor, self.optimizer, self.refiner, self.judge, self.tiers)
+
+    @property
+    def prior_independent(self) -> bool:
+        """Whether the prior's draws are independent: not those of one agent."""
+        return self.optimizer != CLIENT
 
 
 def baseline_source(task: Task) -> str:

@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,9 +60,10 @@ def run(settings: Settings, arguments: RunArguments, output: Output) -> int:
         console.print(
             f"{started.record.run_id}: {request.name or request.executor}, "
             f"{len(splits.validation)} validation, {len(splits.selection)} selection and "
-            f"{len(splits.test)} test rows, executor {request.executor}; about "
-            f"{estimate.calls} calls and {estimate.minutes:.0f} minutes at one call a row, less "
-            "what repeats.",
+            f"{len(splits.test)} test rows, executor {request.executor}, optimizer "
+            f"{started.spec.optimizer}; about "
+            f"{estimate.calls} calls{_money(estimate.usd)} and {estimate.minutes:.0f} minutes at "
+            "one call a row, less what repeats.",
             highlight=False,
         )
         for warning in started.warnings:
@@ -73,10 +74,10 @@ def run(settings: Settings, arguments: RunArguments, output: Output) -> int:
 
 
 def resume(
-    settings: Settings, run_id: str, output: Output, *, calls: int | None, minutes: float | None
+    settings: Settings, run_id: str, output: Output, budget_flags: Mapping[str, float | None]
 ) -> int:
     """Goes on with a run and shows what it found."""
-    budget = budget_of({}, calls, minutes)
+    budget = budget_of({}, budget_flags)
 
     async def begin(service: RunService, console: Console) -> str:
         await service.resume(run_id, budget)
@@ -167,7 +168,11 @@ def _show(console: Console, settings: Settings, result: RunResult, *, as_json: b
     print_result(console, result)
     if result.status not in ("finished", "queued", "running"):
         line = _resume_line(settings, result.record.run_id)
-        more = " --calls N (the new total)" if "budget" in (result.reason or "") else ""
+        more = (
+            " --usd, --calls, --tokens or --minutes N (the new total)"
+            if "budget" in (result.reason or "")
+            else ""
+        )
         console.print(f"Go on with: {line}{more}", highlight=False, soft_wrap=True)
 
 
@@ -176,6 +181,10 @@ def _resume_line(settings: Settings, run_id: str) -> str:
     usual = read_settings().db == settings.db
     place = [] if usual else ["--db", str(settings.db)]
     return shlex.join(["bayesflow-mcp", *place, "resume", run_id])
+
+
+def _money(usd: float | None) -> str:
+    return f", {usd:.2f} USD" if usd else ""
 
 
 def _listed(record: RunRecord, service: RunService) -> dict[str, object]:

@@ -68,7 +68,8 @@ def draw_rewards(
     labels = [f"{one.round}\n{one.rows} rows" for one in rounds]
     axes.set_xticks([*numbers, place + 0.1], [*labels, "test"])
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.set_ylim(-0.02, 1.02)
+    # A cost penalty can take a reward below 0.
+    axes.set_ylim(min(-0.02, axes.get_ylim()[0]), 1.02)
     axes.set_xlabel("round")
     axes.set_ylabel("reward")
     axes.set_title(title)

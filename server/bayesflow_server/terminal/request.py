@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from bayesflow_server.errors import InputError
-from bayesflow_server.evaluation.task_file import load_task_file
+from bayesflow_server.evaluation.task_file import LoadedTaskFile, load_task_file
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.options import parse_options
 from bayesflow_server.runs.request import RunRequest
@@ -23,9 +23,9 @@ class RunArguments:
     task: Path
     seed: int | None
     executor: str | None
+    optimizer: str | None
     options: tuple[str, ...]
-    calls: int | None
-    minutes: float | None
+    budget: Mapping[str, float | None]
 
 
 def request_of(arguments: RunArguments) -> RunRequest:
@@ -44,25 +44,25 @@ def request_of(arguments: RunArguments) -> RunRequest:
     return RunRequest(
         task=loaded.task,
         executor=executor,
-        optimizer=settings.optimizer,
+        optimizer=arguments.optimizer or settings.optimizer,
         preset=settings.preset,
         options=parse_options(settings.options | _options(arguments.options)),
-        budget=budget_of(settings.budget or {}, arguments.calls, arguments.minutes),
+        budget=budget_of(settings.budget or {}, arguments.budget),
         seed=settings.seed,
         name=settings.name,
-        grammar=loaded.grammar.text if loaded.grammar else None,
+        grammar=_grammar(loaded, arguments),
+        agent=False,
     )
 
 
 def budget_of(
-    values: Mapping[str, JsonValue], calls: int | None, minutes: float | None
+    values: Mapping[str, JsonValue], flags: Mapping[str, float | None]
 ) -> BudgetLimits | None:
     """The budget of a file, changed by flags; None if neither says anything.
 
     Raises:
         InputError: A limit is unknown or out of range.
     """
-    flags = {"calls": calls, "minutes": minutes}
     given = {**values, **{name: value for name, value in flags.items() if value is not None}}
     if not given:
         return None
@@ -76,6 +76,13 @@ def budget_of(
             raise InputError(f"`budget` has no '{name}'; it takes {known}.") from None
         wish = first["msg"].removeprefix("Input should be ")
         raise InputError(f"The budget's {name} must be {wish}, not {first['input']!r}.") from None
+
+
+def _grammar(loaded: LoadedTaskFile, arguments: RunArguments) -> str | None:
+    """The file's grammar, unless the command line names another optimizer."""
+    if loaded.grammar is None or arguments.optimizer not in (None, "grammar"):
+        return None
+    return loaded.grammar.text
 
 
 def _options(pairs: Sequence[str]) -> dict[str, JsonValue]:

@@ -129,7 +129,13 @@ async def test_a_missing_extra_is_named(
         ({"particles": 3}, "start_bayesflow_run has no argument `particles`"),
         ({"preset": "fast"}, "'quick', 'balanced', 'paper' or 'client'"),
         ({"preset": "client"}, "'client'"),
-        ({"optimizer": "anthropic:claude-haiku-5-5"}, "'grammar'"),
+        ({"optimizer": "anthropic:claude-haiku-5-5"}, "set ANTHROPIC_API_KEY"),
+        ({"optimizer": "nobody:x"}, "Unknown model 'nobody:x'"),
+        ({"optimizer": "client", "grammar": "title = 'x'"}, "leave one of `grammar`"),
+        ({"options": {"judge": "scripted:default"}}, "asks no judge"),
+        ({"scorer": {"kind": "judge", "rubric": "Good?"}}, "`options.judge`"),
+        ({"options": {"tiers": {"huge": "scripted:default"}}}, "'strong' or 'cheap'"),
+        ({"options": {"cost_weight": 0.5}}, "price"),
         ({"budget": {"usd": 1}}, "price of scripted:default is not known"),
         ({"budget": {"calls": 0}}, "`budget.calls` must be greater than 0"),
         ({"budget": {"dollars": 1}}, "`budget` has no 'dollars'"),
@@ -145,8 +151,9 @@ async def test_a_missing_extra_is_named(
     ],
 )
 async def test_options_that_cannot_hold_are_refused(
-    client: Client, rows: Path, change: Arguments, says: str
+    client: Client, rows: Path, monkeypatch: pytest.MonkeyPatch, change: Arguments, says: str
 ) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     sentence = await refusal(client, START, task_arguments(rows) | change)
     assert says in sentence
 
