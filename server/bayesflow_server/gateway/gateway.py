@@ -187,7 +187,7 @@ class Gateway:
             usage = session.delta(key, cached=False, first=place == 0, usage=completion.usage)
             record = _record(key, session.model.identity, completion)
             writes.append(self._store.record_completion(record, usage))
-        writing = asyncio.ensure_future(_all(writes))
+        writing = asyncio.ensure_future(writes[0] if len(writes) == 1 else _all(writes))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
