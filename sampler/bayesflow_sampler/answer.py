@@ -100,7 +100,7 @@ def read_answer(prefix: Workflow, reply: Reply) -> Draft | Unreadable:
     thoughtless = after_thought(lines)
     try:
         result = _read(prefix, thoughtless)
-        if isinstance(result, Unreadable) and len(thoughtless) < len(lines):
+        if isinstance(result, Unreadable) and thoughtless is not lines:
             whole = _read(prefix, lines)
             result = whole if isinstance(whole, Draft) else result
     except (RecursionError, MemoryError, ValueError):
@@ -119,7 +119,7 @@ class _Reading(NamedTuple):
     numbers: tuple[int, ...]
 
 
-def _read(prefix: Workflow, lines: list[str]) -> Draft | Unreadable:
+def _read(prefix: Workflow, lines: Sequence[str]) -> Draft | Unreadable:
     blocks = code_blocks(lines)
     chosen = [block for block in blocks if block.python] or blocks
     readings = [_reading(block.text, prose=not block.closed) for block in _within_limits(chosen)]

@@ -21,7 +21,8 @@ __all__ = [
 _CLOSING: Final = re.compile(r"^[\s>]*(?P<mark>`{3,}|~{3,})\s*$")
 _PYTHON: Final = frozenset(("", "python", "python3", "py", "py3", "python2", "ipython", "code"))
 _WRAPPERS: Final = frozenset(("markdown", "md"))
-_THOUGHT: Final = re.compile(r"</(?:think|thinking|thought|reasoning|scratchpad)>")
+_THOUGHT: Final = re.compile(r"</?(?:think|thinking|thought|reasoning|scratchpad)>")
+_THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning|scratchpad)>")
 _STRING: Final = re.compile(
     r"#.*|(?P<triple>'''|\"\"\")|'(?:\\.|[^'\\\n])*'?|\"(?:\\.|[^\"\\\n])*\"?"
 )
@@ -111,12 +112,24 @@ def looks_like_code(line: str) -> bool:
     return len(line) <= _LONGEST_LINE and _CODE.match(line) is not None
 
 
-def after_thought(lines: list[str]) -> list[str]:
-    """What stands behind the last `</think>`, or all lines if there is none."""
-    for number in range(len(lines) - 1, -1, -1):
-        closed = _THOUGHT.search(lines[number]) if "</" in lines[number] else None
-        if closed:
-            return [lines[number][closed.end() :], *lines[number + 1 :]]
+def after_thought(lines: Sequence[str]) -> Sequence[str]:
+    """What stands behind the thought that an answer begins with, or all lines if there is none.
+
+    The opening tag may be missing, for it may have been part of the prompt; then the closing one
+    must begin its line. Tags in the code (`text.split("</think>")`) are left alone.
+    """
+    opened = False
+    for number, line in enumerate(lines):
+        tag = _THOUGHT.search(line) if "<" in line else None
+        if tag is None:
+            continue
+        if not opened and not line.lstrip().startswith("</"):
+            if "".join(lines[:number]).strip() or line[: tag.start()].strip():
+                return lines
+            opened = True
+        end = _THOUGHT_END.search(line)
+        if end is not None:
+            return [line[end.end() :], *lines[number + 1 :]]
     return lines
 
 

@@ -214,7 +214,8 @@ def _headers(lines: list[str], call: ast.AsyncFunctionDef | ast.FunctionDef) -> 
     starts = [node.lineno for node in call.body]
     margin = _width(lines[call.body[0].lineno - 1])
     found: list[_Header] = []
-    for token in _comments(lines):
+    comments = (token for token in _tokens(lines) if token.type == tokenize.COMMENT)
+    for token in comments:
         line, column = token.start
         match = STEP_HEADER.match(token.string)
         text = lines[line - 1]
@@ -250,34 +251,32 @@ def _body_start(lines: list[str], call: ast.AsyncFunctionDef | ast.FunctionDef) 
     return start
 
 
-def _comments(lines: list[str]) -> list[tokenize.TokenInfo]:
-    try:
-        return [
-            token
-            for token in tokenize.generate_tokens(iter(lines).__next__)
-            if token.type == tokenize.COMMENT
-        ]
-    except (tokenize.TokenError, SyntaxError) as error:
-        raise SourceError(f"The workflow is not valid Python: {error}.") from None
-
-
 def lines_inside_strings(lines: list[str]) -> set[int]:
-    """Lines whose beginning lies inside a string literal that spans several lines."""
+    """Lines whose beginning lies inside a string literal that spans several lines.
+
+    Raises:
+        SourceError: The text cannot be read as Python.
+    """
     inside: set[int] = set()
     opened: list[int] = []
-    try:
-        for token in tokenize.generate_tokens(iter(lines).__next__):
-            # From 3.12 (f) and 3.14 (t) on, such a literal is several tokens.
-            name = tokenize.tok_name[token.type]
-            if name == "STRING":
-                inside.update(range(token.start[0] + 1, token.end[0] + 1))
-            elif name in ("FSTRING_START", "TSTRING_START"):
-                opened.append(token.start[0])
-            elif name in ("FSTRING_END", "TSTRING_END"):
-                inside.update(range(opened.pop() + 1, token.end[0] + 1))
-    except (tokenize.TokenError, SyntaxError) as error:
-        raise SourceError(f"The code cannot be read as Python: {error}.") from None
+    for token in _tokens(lines):
+        # From 3.12 (f) and 3.14 (t) on, such a literal is several tokens.
+        name = tokenize.tok_name[token.type]
+        if name == "STRING":
+            inside.update(range(token.start[0] + 1, token.end[0] + 1))
+        elif name in ("FSTRING_START", "TSTRING_START"):
+            opened.append(token.start[0])
+        elif name in ("FSTRING_END", "TSTRING_END"):
+            inside.update(range(opened.pop() + 1, token.end[0] + 1))
     return inside
+
+
+def _tokens(lines: list[str]) -> list[tokenize.TokenInfo]:
+    try:
+        return list(tokenize.generate_tokens(iter(lines).__next__))
+    # From 3.12 on, null bytes and some unfinished f-strings are a SystemError.
+    except (tokenize.TokenError, SyntaxError, ValueError, SystemError) as error:
+        raise SourceError(f"The code cannot be read as Python: {error}.") from None
 
 
 def _block(lines: list[str], start: int, stop: int) -> str:

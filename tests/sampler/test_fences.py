@@ -175,9 +175,22 @@ def test_no_more_beginnings_are_given_than_asked_for() -> None:
     assert len(plain_blocks(["x = 1\n", "prose\n"] * 9, limit=3)) == 3
 
 
-def test_what_stands_before_the_end_of_a_thought_is_left_out() -> None:
-    assert after_thought(["<think>\n", "x = 1\n", "so</think>y = 2\n", "z\n"]) == ["y = 2\n", "z\n"]
-    assert after_thought(["x\n"]) == ["x\n"]
+@pytest.mark.parametrize(
+    ("answer", "rest"),
+    [
+        ("<think>\nx = 1\nso</think>y = 2\nz\n", "y = 2\nz\n"),
+        ("\n <thinking>a</thinking>\ny\n", "\ny\n"),
+        ("I think\n</think>\ny\n", "\ny\n"),
+        ("x = r.split('</think>')[-1]\ny\n", None),
+        ('# Step 1: a\nx = """<think>\n</think>\n"""\n', None),
+        ("<think>\nwithout an end\n", None),
+        ("x\n", None),
+    ],
+)
+def test_the_thought_in_front_of_an_answer_is_left_out(answer: str, rest: str | None) -> None:
+    lines = source_lines(answer)
+
+    assert "".join(after_thought(lines)) == (answer if rest is None else rest)
 
 
 @pytest.mark.parametrize(

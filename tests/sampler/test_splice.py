@@ -159,6 +159,12 @@ def test_blank_lines_in_front_of_the_code_do_not_shift_the_line_that_is_named() 
     assert "Line 2 of the code (`x = 1 +`)" in found.explanation
 
 
+def test_code_that_cuts_off_a_thought_is_no_thought() -> None:
+    code = "# Step 2: Cut\nx = replies[0].split('</think>')[-1]\nreturn x, 0\n"
+
+    assert "split('</think>')" in draft(ONE, code).steps[1].body
+
+
 # --- the prefix -----------------------------------------------------------------------------------
 
 
