@@ -52,9 +52,9 @@ def new_module(definitions: Sequence[Fragment], known: Known, needed: frozenset[
         SourceError: New code needs a definition whose name the prefix knows as something else.
     """
     ours = (*known.modules, *known.preamble)
-    dumps = set(map(ast.dump, ours))
+    same = set(map(_meaning, ours))
     taken = names_bound(ours)
-    fresh = [item for item in definitions if ast.dump(item.node) not in dumps]
+    fresh = [item for item in definitions if _meaning(item.node) not in same]
     needed = _closure(fresh, needed)
     clashing = taken | known.outside
     kept: list[Fragment] = []
@@ -83,12 +83,12 @@ def new_members(
     Raises:
         SourceError: A new step needs a member whose name our class knows as something else.
     """
-    dumps = set(map(ast.dump, ours))
+    same = set(map(_meaning, ours))
     taken = names_bound(ours) | {"__init__"}
     kept: list[Fragment] = []
     for item in members:
         names = names_bound([item.node])
-        if not names or ast.dump(item.node) in dumps:
+        if not names or _meaning(item.node) in same:
             continue
         if names & taken:
             _refuse_if((names & taken & needed) - {"__init__"})
@@ -146,6 +146,15 @@ def attributes_read(nodes: Iterable[ast.AST]) -> frozenset[str]:
         and isinstance(item.value, ast.Name)
         and item.value.id == "self"
     )
+
+
+def _meaning(node: ast.stmt) -> str:
+    """The syntax tree; of a function without its docstring and the annotation of its result."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return ast.dump(node)
+    documented = ast.get_docstring(node, clean=False) is not None
+    parts = [node.args, *node.decorator_list, *node.body[documented:]]
+    return f"{type(node).__name__} {node.name} " + " ".join(map(ast.dump, parts))
 
 
 def _closure(fresh: Sequence[Fragment], needed: frozenset[str]) -> frozenset[str]:

@@ -240,6 +240,13 @@ def test_a_helper_of_ours_that_was_changed_stays_ours_if_no_new_step_needs_it() 
     assert draft(HELPED, in_class(indented(STEP, "        "), before)).steps[1].module == ""
 
 
+def test_a_helper_of_ours_with_another_docstring_is_still_ours() -> None:
+    before = 'def clean(text) -> str:\n    """Cleans."""\n    return re.sub(" ", "", text)\n\n\n'
+    step = "        # Step 2: Use\n        return clean(text), 0\n"
+
+    assert draft(HELPED, in_class(step, before)).steps[1].module == ""
+
+
 @pytest.mark.parametrize(
     "before",
     [
