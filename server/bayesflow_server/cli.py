@@ -47,9 +47,10 @@ def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
 
         return pull_command(options.model, options.gguf)
     if options.command == "doctor":
+        from bayesflow_server.models.endpoints import parse_endpoints
         from bayesflow_server.terminal.doctor import doctor_command
 
-        return doctor_command(settings)
+        return doctor_command(settings, parse_endpoints(settings.endpoints))
     return _dispatch_runs(options, settings)
 
 

@@ -5,6 +5,7 @@ grammar and a baseline are text, never the name of a file. `terminal.request` is
 """
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,12 +64,15 @@ class LoadedTaskFile:
     grammar: GrammarFile | None
 
 
-def load_task_file(path: Path, *, seed: int | None = None) -> LoadedTaskFile:
+def load_task_file(
+    path: Path, *, seed: int | None = None, options: Mapping[str, JsonValue] | None = None
+) -> LoadedTaskFile:
     """Reads a task file, its rows and its grammar.
 
     Args:
         path: The task.toml.
         seed: Replaces the file's seed.
+        options: Go before the file's options.
 
     Raises:
         InputError: One sentence that says what is wrong, where, and what to do.
@@ -76,6 +80,8 @@ def load_task_file(path: Path, *, seed: int | None = None) -> LoadedTaskFile:
     settings = read_task_file(path)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
+    if options:
+        settings = settings.model_copy(update={"options": settings.options | dict(options)})
     task = load_task(
         instructions=settings.instructions,
         examples=settings.examples,

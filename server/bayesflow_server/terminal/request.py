@@ -34,7 +34,8 @@ def request_of(arguments: RunArguments) -> RunRequest:
     Raises:
         InputError: One sentence that says what is wrong, where, and what to do.
     """
-    loaded = load_task_file(arguments.task, seed=arguments.seed)
+    options = _options(arguments.options)
+    loaded = load_task_file(arguments.task, seed=arguments.seed, options=options)
     settings = loaded.settings
     executor = arguments.executor or settings.executor
     if executor is None:
@@ -46,7 +47,7 @@ def request_of(arguments: RunArguments) -> RunRequest:
         executor=executor,
         optimizer=arguments.optimizer or settings.optimizer,
         preset=settings.preset,
-        options=parse_options(settings.options | _options(arguments.options)),
+        options=parse_options(settings.options),
         budget=budget_of(settings.budget or {}, arguments.budget),
         seed=settings.seed,
         name=settings.name,

@@ -17,8 +17,9 @@ from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.report import FinalReport, TestScore
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
+from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
-from bayesflow_server.store.records import RunRecord, RunStatus
+from bayesflow_server.store.records import RunRecord, RunStatus, UsageRecord
 from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
 
 __all__ = [
@@ -46,6 +47,8 @@ class RunResult:
         pool: Its ranked pool.
         rounds: Rewards of each round.
         usage: What it used.
+        roles: The same, for each role and model.
+        phase: Its last phase: what was noted, what failed most.
         best_source: Source of the best workflow, or None.
     """
 
@@ -56,6 +59,8 @@ class RunResult:
     pool: PoolView
     rounds: tuple[RoundRewards, ...]
     usage: UsageTotals
+    roles: tuple[UsageRecord, ...]
+    phase: Phase
     best_source: str | None
 
 
@@ -78,6 +83,8 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         pool=view,
         rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
         usage=await service.usage(run_id),
+        roles=tuple(await service.usage_by_role(run_id)),
+        phase=Phase.model_validate_json(record.phase) if record.phase else Phase(),
         best_source=source,
     )
 
@@ -92,11 +99,13 @@ def print_result(console: Console, result: RunResult) -> None:
     if report is not None:
         _print_steps(console, report)
         console.print(_scores_table(report))
+    _print_remarks(console, result.phase)
     used = result.usage
+    money = f"{used.usd:.4f} USD, " if used.usd else ""
     search = "" if report is None else f", {report.search_seconds:.0f} s of them the search"
     console.print(
         f"Spent {used.calls} calls ({used.cached} more were answered from the cache), "
-        f"{used.tokens} tokens, {result.record.active_seconds:.0f} s{search}.",
+        f"{used.tokens} tokens, {money}{result.record.active_seconds:.0f} s{search}.",
         highlight=False,
     )
     if report is not None:
@@ -168,8 +177,24 @@ def result_json(result: RunResult) -> dict[str, object]:
         "cached_calls": result.usage.cached,
         "needed_calls": result.usage.needed,
         "tokens": result.usage.tokens,
+        "usd": result.usage.usd,
+        "roles": [_role_json(one) for one in result.roles],
+        "notes": list(result.phase.notes),
+        "top_errors": list(result.phase.top_errors),
         "seconds": round(result.record.active_seconds, 1),
         "distinct_workflows": len(result.pool.items),
+    }
+
+
+def _role_json(usage: UsageRecord) -> dict[str, object]:
+    return {
+        "role": usage.role,
+        "model": usage.model,
+        "calls": usage.calls,
+        "cached_calls": usage.cached_calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usage.cost_usd,
     }
 
 
@@ -236,6 +261,16 @@ def _print_steps(console: Console, report: FinalReport) -> None:
     console.print(f"The steps of {best.workflow_id}:", highlight=False)
     for number, title in enumerate(best.step_titles, start=1):
         console.print(f"  {number}. {title}", highlight=False, markup=False)
+
+
+def _print_remarks(console: Console, phase: Phase) -> None:
+    """What was decided or left out, and what failed most."""
+    for note in phase.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if phase.top_errors:
+        console.print("Failures of workflows, the most frequent:", highlight=False)
+        for error in phase.top_errors:
+            console.print(f"  {error}", highlight=False, markup=False)
 
 
 def _scores_table(report: FinalReport) -> Table:

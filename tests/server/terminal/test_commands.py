@@ -51,6 +51,12 @@ def test_json_goes_alone_to_stdout_and_can_be_shown_again(command: Command, task
     assert result["run_id"] in command("runs").out
 
 
+def test_an_option_of_the_command_line_goes_before_the_files(command: Command, task: Path) -> None:
+    splits = 'splits={"validation": 4, "selection": 3, "test": 2}'
+    said = command("run", task, "--option", splits, "--option", "particles=3")
+    assert "4 validation, 3 selection and 2 test rows" in said.out
+
+
 def test_an_empty_database_lists_no_runs(command: Command) -> None:
     assert command("runs").out.startswith("There are no runs in ")
     assert json.loads(command("runs", "--json").out) == []
