@@ -2,6 +2,7 @@
 
     python examples/headless_client.py
     python examples/headless_client.py --executor anthropic:claude-haiku-5-5 --calls 2000
+    python examples/headless_client.py --optimizer anthropic:claude-sonnet-5-5 --usd 3
     python examples/headless_client.py --rows my_questions.jsonl
 
 The task is `arithmetic/task.toml` beside this file, or one named by --task. The files that it names
@@ -67,7 +68,9 @@ def request(options: argparse.Namespace) -> dict[str, Any]:
     folder = options.task.parent
     rows = options.rows or folder / task["examples"]
     arguments["examples"] = str(rows.resolve())
-    if "grammar" in task:
+    # Nobody is here to answer proposals, so without another word the grammar writes.
+    arguments["optimizer"] = options.optimizer or task.get("optimizer", "grammar")
+    if "grammar" in task and arguments["optimizer"] == "grammar":
         arguments["grammar"] = (folder / task["grammar"]).read_text(encoding="utf-8")
     if task.get("baseline", "").endswith(".py"):
         arguments["baseline"] = (folder / task["baseline"]).read_text(encoding="utf-8")
@@ -77,8 +80,9 @@ def request(options: argparse.Namespace) -> dict[str, Any]:
         # Another preset's settings, so not the ones tuned for this task's own.
         arguments["preset"] = options.preset
         arguments.pop("options", None)
-    if options.calls:
-        arguments["budget"] = {"calls": options.calls}
+    if options.calls or options.usd:
+        limits = {"calls": options.calls, "usd": options.usd}
+        arguments["budget"] = {name: limit for name, limit in limits.items() if limit}
     return arguments
 
 
@@ -146,8 +150,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--task", type=Path, default=here / "arithmetic" / "task.toml")
     parser.add_argument("--rows", type=Path, help="other rows for the same task")
     parser.add_argument("--executor", help="model the workflows call (default: the task's)")
+    parser.add_argument("--optimizer", help="model that writes the workflows, or grammar")
     parser.add_argument("--preset", choices=["quick", "balanced", "paper"])
     parser.add_argument("--calls", type=int, help="budget: calls that reach the model")
+    parser.add_argument("--usd", type=float, help="budget: US dollars at list price")
     parser.add_argument("--db", help="database file (default: the user's)")
     return parser.parse_args()
 

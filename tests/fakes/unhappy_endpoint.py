@@ -13,16 +13,20 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+if TYPE_CHECKING:
+    from bayesflow_server.models.chat import ChatRequest
+
 __all__ = ["FAULTS", "Capacity", "Fault", "Mood", "UnhappyEndpoint", "unhappy_endpoint"]
 
+Answer = Callable[["ChatRequest"], str]
 Fault = Literal["429", "429 retry-after", "529", "500", "cut", "hang", "garbage"]
 FAULTS: Final[tuple[Fault, ...]] = (
     "429",
@@ -54,6 +58,7 @@ class Mood(BaseModel):
         retry_after: Seconds, as the header says them.
         capacity: In the order of time; empty: no limit.
         refuses_temperature: Answers 400 to any temperature.
+        refuses: Answers every request with this status.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,11 +68,22 @@ class Mood(BaseModel):
     retry_after: float = 0.01
     capacity: Sequence[Capacity] = ()
     refuses_temperature: bool = False
+    refuses: int | None = None
+
+
+class _Block(BaseModel):
+    text: str
 
 
 class _Turn(BaseModel):
-    role: str
-    content: str
+    role: Literal["system", "user", "assistant"]
+    content: str | list[_Block]
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(block.text for block in self.content)
 
 
 class _Question(BaseModel):
@@ -75,18 +91,30 @@ class _Question(BaseModel):
 
     model: str
     messages: list[_Turn]
+    system: list[_Block] = []
     temperature: float | None = None
     seed: int | None = None
     n: int = 1
 
+    def request(self, index: int) -> "ChatRequest":
+        """The question in the form that functions which play models take."""
+        from bayesflow_server.models.chat import ChatMessage, ChatRequest  # the program needs none
+
+        system = [ChatMessage("system", block.text) for block in self.system]
+        turns = [ChatMessage(turn.role, turn.text) for turn in self.messages]
+        drawn = hashlib.blake2b(f"{self.seed}/{index}".encode(), digest_size=4).digest()
+        sample = int.from_bytes(drawn, "big")
+        return ChatRequest((*system, *turns), temperature=self.temperature, sample=sample)
+
     def answer(self, index: int) -> str:
-        turns = [[turn.role, turn.content] for turn in self.messages]
+        """An answer that only says which question it belongs to."""
+        turns = [[turn.role, turn.text] for turn in self.messages]
         asked = json.dumps([self.model, turns, self.seed, index])
         return "answer " + hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
 
     @property
     def words(self) -> int:
-        return sum(len(turn.content.split()) for turn in self.messages)
+        return sum(len(turn.text.split()) for turn in self.messages)
 
 
 @dataclass
@@ -95,12 +123,16 @@ class UnhappyEndpoint:
 
     Attributes:
         mood: May be replaced at any time.
+        answers: What each model answers, by its name; any other says which question it was asked.
+        moods: The moods of single models, by name, in place of the common one.
         port: Where it listens.
         counts: Requests by how they ended: `answered`, `refused` (capacity), `400`, and the faults.
         answered: How often each request's text was answered.
     """
 
     mood: Mood
+    answers: Mapping[str, Answer] = field(default_factory=dict[str, Answer])
+    moods: dict[str, Mood] = field(default_factory=dict[str, Mood])
     port: int = 0
     counts: Counter[str] = field(default_factory=Counter[str])
     answered: Counter[bytes] = field(default_factory=Counter[bytes])
@@ -140,7 +172,7 @@ class UnhappyEndpoint:
                 "logprobs": None,
                 "message": {
                     "role": "assistant",
-                    "content": question.answer(index),
+                    "content": self._text(question, index),
                     "refusal": None,
                 },
             }
@@ -171,31 +203,39 @@ class UnhappyEndpoint:
             "type": "message",
             "role": "assistant",
             "model": question.model,
-            "content": [{"type": "text", "text": question.answer(0)}],
+            "content": [{"type": "text", "text": self._text(question, 0)}],
             "stop_reason": "end_turn",
             "stop_sequence": None,
             "usage": {"input_tokens": question.words, "output_tokens": 2},
         }
         return web.json_response(body)
 
+    def _text(self, question: _Question, index: int) -> str:
+        answer = self.answers.get(question.model)
+        return question.answer(index) if answer is None else answer(question.request(index))
+
     async def _admit(self, request: web.Request) -> "_Question | web.StreamResponse":
         """The question once it may be answered, or how the request ends without an answer."""
         body = await request.read()
         question = _Question.model_validate_json(body)
-        if self.mood.refuses_temperature and question.temperature is not None:
+        mood = self.moods.get(question.model, self.mood)
+        if mood.refuses is not None:
+            self.counts[str(mood.refuses)] += 1
+            return _error(mood.refuses, "Not for you.")
+        if mood.refuses_temperature and question.temperature is not None:
             self.counts["400"] += 1
             return _refused_temperature()
         if self._full():
             self.counts["refused"] += 1
             return _error(429, "Too many at once.")
-        fault = self._fault(body)
+        fault = self._fault(mood, body)
         if fault is not None:
             self.counts[fault] += 1
             return await self._fail(fault, request)
         self._in_flight += 1
         try:
-            if self.mood.latency:
-                await asyncio.sleep(self.mood.latency)
+            if mood.latency:
+                await asyncio.sleep(mood.latency)
         finally:
             self._in_flight -= 1
         self.counts["answered"] += 1
@@ -208,12 +248,12 @@ class UnhappyEndpoint:
         borne = [step.calls for step in self.mood.capacity if step.since <= now - self._first]
         return bool(borne) and self._in_flight >= borne[-1]
 
-    def _fault(self, body: bytes) -> Fault | None:
+    def _fault(self, mood: Mood, body: bytes) -> Fault | None:
         attempt = self._attempts[body]
         self._attempts[body] += 1
-        drawn = hashlib.blake2b(body, key=f"{self.mood.seed}/{attempt}".encode(), digest_size=8)
+        drawn = hashlib.blake2b(body, key=f"{mood.seed}/{attempt}".encode(), digest_size=8)
         chance = int.from_bytes(drawn.digest(), "big") / 2**64
-        for fault, probability in self.mood.faults.items():
+        for fault, probability in mood.faults.items():
             if chance < probability:
                 return fault
             chance -= probability
@@ -249,14 +289,16 @@ def _refused_temperature() -> web.Response:
 
 
 @asynccontextmanager
-async def unhappy_endpoint(mood: Mood | None = None) -> AsyncGenerator[UnhappyEndpoint, None]:
+async def unhappy_endpoint(
+    mood: Mood | None = None, answers: Mapping[str, Answer] | None = None, port: int = 0
+) -> AsyncGenerator[UnhappyEndpoint, None]:
     """Serves in this process until the block ends."""
-    endpoint = UnhappyEndpoint(mood or Mood())
+    endpoint = UnhappyEndpoint(mood or Mood(), answers or {})
     runner = web.AppRunner(
         endpoint.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
     )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     try:
         await site.start()
         endpoint.port = cast("tuple[str, int]", runner.addresses[0])[1]
