@@ -78,7 +78,7 @@ class Line:
                 await asyncio.sleep(min(pause, _time_left(call)))
 
     async def _try(self, call: Call) -> tuple[Completion, ...]:
-        slot = await self.limiter.acquire(self._estimate(call))
+        slot = await self._slot(call)
         completions: tuple[Completion, ...] = ()
         fault: ProviderError | None = None
         try:
@@ -89,6 +89,18 @@ class Line:
         finally:  # no await in here: a cancellation must not keep the slot
             self._give_back(slot, completions, fault)
         return completions
+
+    async def _slot(self, call: Call) -> Slot:
+        """A slot, unless the run's minutes are over before there is one."""
+        tokens = self._estimate(call)
+        minutes = call.budget.seconds_left
+        if minutes is None:
+            return await self.limiter.acquire(tokens)
+        try:
+            async with asyncio.timeout(minutes):
+                return await self.limiter.acquire(tokens)
+        except TimeoutError:
+            raise BudgetSpentError(MINUTES_OVER, limit="minutes") from None
 
     async def _reserved(self, call: Call) -> tuple[Completion, ...]:
         most = most_usage(call.request, call.count)

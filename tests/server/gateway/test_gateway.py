@@ -284,6 +284,16 @@ async def test_a_pause_before_another_try_is_no_longer_than_the_minutes_left(
     assert pauses[0] <= 60
 
 
+async def test_a_call_waits_for_its_turn_no_longer_than_the_minutes_last(store: Store) -> None:
+    model = FakeModel()
+    model.fault = lambda _: ProviderError("HTTP 429", retry_after=200, congestion=True)
+    calls = session(store, model, BudgetLimits(minutes=0.0005))
+    with pytest.raises(BudgetSpentError) as raised:
+        await calls.complete(ask(), HERE)
+    assert raised.value.limit == "minutes"
+    assert model.started.total() == 1
+
+
 async def test_no_more_calls_are_in_flight_than_the_model_takes_over_all_runs(store: Store) -> None:
     model = FakeModel(concurrency=3, latency_seed=2, turns=6)
     gateway = Gateway(store)

@@ -2,9 +2,12 @@ from bayesflow_server.gateway.usage import UsageTotals, is_free, list_price_usd,
 from bayesflow_server.store.records import UsageRecord
 
 
-def test_only_a_model_on_this_machine_is_free_and_other_prices_are_unknown() -> None:
+def test_what_runs_here_or_at_the_client_is_free_and_other_prices_are_unknown() -> None:
     assert is_free("local:smollm2")
     assert list_price_usd("local:smollm2") == 0.0
+    assert is_free("client")
+    assert is_free("grammar")
+    assert not is_free("clients:m")
     assert not is_free("anthropic:claude-haiku-5-5")
     assert list_price_usd("anthropic:claude-haiku-5-5") is None
 
