@@ -97,7 +97,8 @@ The code runs in a restricted Python interpreter and must keep these rules:
   `__init__`, `__call__` and `__name__`; no attributes of frames, code objects or event loops.
 - Format text with f-strings; `"...".format(...)` only on a literal whose fields are plain names.
 - Not supported by the interpreter: yield, inheritance, method decorators, del, async with, a
-  function as replacement in re.sub, float.is_integer, keyword arguments of asyncio.gather.
+  function as replacement in re.sub, keyword arguments of asyncio.gather, callable; a method as a
+  value, but for `key=` and in map and filter.
 - exec_code is not available.
 """
 

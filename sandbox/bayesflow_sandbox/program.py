@@ -1,7 +1,8 @@
 """A workflow made ready for the interpreter: its world in front, its call behind, lines kept.
 
 The user's text stays line for line, so a line of the program less ``offset`` is a line of the
-source. ``import statistics`` is rewritten in place to the shim, which the interpreter lacks.
+source. What the interpreter lacks is rewritten in place: ``import statistics`` to the shim, the
+rest by ``dialect``.
 """
 
 import ast
@@ -11,6 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 
+from bayesflow_sandbox.dialect import adapt
 from bayesflow_sandbox.policy import Violation, violations
 from bayesflow_sandbox.steps import StepHeader, call_method, source_lines, step_at, step_headers
 
@@ -90,13 +92,12 @@ def prepare(source: str) -> Program | tuple[Violation, ...]:
 def compile_program(source: str) -> Program:
     """Returns the program of any text that parses and has ``Workflow.__call__``; no policy here."""
     text = "".join(source_lines(source))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(text)
+    tree = _parsed(text)
     call = call_method(tree)
     assert call is not None
-    rewritten = _with_shim(text, tree)
-    before = _WORLD if rewritten == text else _WORLD + _shim_source()
+    adapted = adapt(text, tree)
+    rewritten = _with_shim(adapted, tree if adapted == text else _parsed(adapted))
+    before = _WORLD if rewritten == adapted else _WORLD + _shim_source()
     return Program(
         code=before + rewritten + _CALL,
         offset=before.count("\n"),
@@ -104,6 +105,12 @@ def compile_program(source: str) -> Program:
         headers=step_headers(source, call),
         call=range(call.lineno, (call.end_lineno or call.lineno) + 1),
     )
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
 
 
 def _with_shim(text: str, tree: ast.Module) -> str:
