@@ -4,13 +4,13 @@ A call reserves the most it could cost; when it ends, the reservation is replace
 cost. A call that finds no room waits while others are in flight (they may give back what they
 reserved), and is refused once none is. What is counted is answered calls: one that fails at the
 provider, runs out of time or is cancelled brings nothing, and gives back all that it reserved. All
-roles of a run share one budget.
+roles of a run share one budget. No time passes while the run does nothing but wait for its client.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -49,7 +49,9 @@ class BudgetLimits(BaseModel):
     usd: float | None = Field(default=None, gt=0, description="US dollars, at list price.")
     calls: int | None = Field(default=None, gt=0, description="Calls that reach a provider.")
     tokens: int | None = Field(default=None, gt=0, description="Input and output tokens.")
-    minutes: float | None = Field(default=None, gt=0, description="Minutes of running time.")
+    minutes: float | None = Field(
+        default=None, gt=0, description="Minutes of work; waiting for a client is free."
+    )
 
 
 @dataclass(slots=True)
@@ -94,6 +96,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._started = self.clock()
+        self._client_asked = False
+        self._at_work = 0
+        # Invariant: set while the clock stands, that is, while a client is asked and no call made.
+        self._stands_since: float | None = None
         self._reserved_calls = 0
         self._reserved_tokens = 0
         self._reserved_usd = 0.0
@@ -110,13 +116,30 @@ class Budget:
     @property
     def seconds(self) -> float:
         """Running time over all sittings."""
-        return self.earlier_seconds + self.clock() - self._started
+        now = self.clock() if self._stands_since is None else self._stands_since
+        return self.earlier_seconds + now - self._started
 
     @property
     def seconds_left(self) -> float | None:
         """Running time that is left, or None without a limit."""
         minutes = self.limits.minutes
         return None if minutes is None else max(0.0, minutes * 60 - self.seconds)
+
+    def client_asked(self, asked: bool) -> None:
+        """Tells whether questions wait for the run's client."""
+        self._client_asked = asked
+        self._turn_clock()
+
+    @contextmanager
+    def at_work(self) -> Generator[None, None, None]:
+        """Time passes in the block, whoever is asked meanwhile."""
+        self._at_work += 1
+        self._turn_clock()
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            self._turn_clock()
 
     @asynccontextmanager
     async def reserve(
@@ -161,6 +184,15 @@ class Budget:
             raise
         finally:
             self._waiting.pop(turn, None)
+
+    def _turn_clock(self) -> None:
+        """Stops the clock or lets it go on, as the invariant wants."""
+        stands = self._client_asked and not self._at_work
+        if stands and self._stands_since is None:
+            self._stands_since = self.clock()
+        elif not stands and self._stands_since is not None:
+            self._started += self.clock() - self._stands_since
+            self._stands_since = None
 
     def _take(self, need: _Need) -> None:
         self._reserved_calls += 1

@@ -181,7 +181,8 @@ class Gateway:
         answers: list[Answer] = []
         writes: list[Coroutine[object, object, None]] = []
         for place, (key, told) in enumerate(zip(keys, completions, strict=False)):
-            completion = replace(told, text=storable(told.text))
+            text = storable(told.text)
+            completion = told if text == told.text else replace(told, text=text)
             session.note(completion)
             answers.append(Answer(completion, cached=False))
             usage = session.delta(key, cached=False, first=place == 0, usage=completion.usage)

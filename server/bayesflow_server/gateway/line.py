@@ -67,6 +67,10 @@ class Line:
             ProviderError: An outage, a fault that is not transient, or the example's deadline.
             ModelUnavailableError: The model cannot be used here.
         """
+        with call.budget.at_work():
+            return await self._ask(call)
+
+    async def _ask(self, call: Call) -> tuple[Completion, ...]:
         loop = asyncio.get_running_loop()
         patience = Patience(self._timing, call.model.spec, call.key, loop.time())
         while True:
