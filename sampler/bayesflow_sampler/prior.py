@@ -15,9 +15,10 @@ from bayesflow_sampler.ports import Checker, PromptKind, TextModel
 from bayesflow_sampler.prompts import PromptTemplates, TaskBrief, continue_question, empty_prefix
 from bayesflow_sampler.types import DrawKey, Step, Workflow
 
-__all__ = ["LLMPrior", "unusable"]
+__all__ = ["LLMPrior", "is_unusable", "unusable"]
 
 _REASON_LIMIT: Final = 300
+_STOP: Final = "Stop, for no answer of the model could be used"
 
 
 @dataclass(frozen=True)
@@ -77,5 +78,9 @@ def unusable(prefix: Workflow, reason: str) -> Workflow:
         line = line[: _REASON_LIMIT - 1] + "…"
     # A literal, so nothing of the reason can run.
     body = f"{' ' * prefix.indent}raise RuntimeError({line!r})\n"
-    step = Step("Stop, for no answer of the model could be used", body)
-    return Workflow(prefix.preamble, (*prefix.steps, step), prefix.indent)
+    return Workflow(prefix.preamble, (*prefix.steps, Step(_STOP, body)), prefix.indent)
+
+
+def is_unusable(workflow: Workflow) -> bool:
+    """Whether the draw stands for no usable answer."""
+    return bool(workflow.steps) and workflow.steps[-1].title == _STOP

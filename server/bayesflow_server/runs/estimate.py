@@ -2,13 +2,14 @@
 
 Counted at one call an execution (a workflow on a row) with none remembered, so it is an upper
 figure for simple workflows and a lower one for those that vote. What the search asks its optimizer
-and refiner is counted exactly but for repairs.
+and refiner is counted exactly but for repairs and for edits that are known and asked again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bayesflow_sampler.options import SearchOptions
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
@@ -95,14 +96,13 @@ def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     options = spec.options
     validation = sizes["validation"]
     batch = min(options.minibatch or validation, validation)
-    width = options.particles * options.rollouts + options.refinements
     fitted = options.inverse_temperature is None
-    rounds: Sequence[int] = [
-        validation if number == options.rounds or (number == 1 and fitted) else batch
+    searched = sum(
+        _width(options, number)
+        * (validation if number == options.rounds or (number == 1 and fitted) else batch)
         for number in range(1, options.rounds + 1)
-    ]
-    final = 10 * validation + 5 * sizes["selection"] + 2 * sizes["test"]
-    return width * sum(rounds) + final
+    )
+    return searched + 10 * validation + 5 * sizes["selection"] + 2 * sizes["test"]
 
 
 def check_budget(
@@ -166,6 +166,13 @@ def default_cost_cap(
 
 
 _UNITS: Final[Mapping[str, str]] = {"usd": "USD"}
+
+
+def _width(options: SearchOptions, number: int) -> int:
+    """Workflows that round t scores; without look-ahead all edits stay in the pool."""
+    if not options.lookahead:
+        return options.particles + number * options.refinements
+    return options.particles * options.rollouts + options.refinements
 
 
 def _drawn(spec: RunSpec) -> int:

@@ -43,6 +43,14 @@ def test_the_estimate_is_an_upper_bound_made_of_all_phases(models: FakeRegistry)
     assert estimate(fixed, SIZES, UNPRICED).usd is None
 
 
+def test_without_lookahead_every_edit_is_scored_again_in_each_later_round(
+    models: FakeRegistry,
+) -> None:
+    options = SamplerOptions(particles=4, refinements=2, rounds=3, minibatch=4, lookahead=False)
+    spec = spec_of(models, request(options=options))
+    assert most_executions(spec, SIZES) == 6 * 10 + 8 * 4 + 10 * 10 + 100 + 25 + 14
+
+
 def test_a_model_that_writes_is_asked_as_often_as_the_search_draws(models: FakeRegistry) -> None:
     options = SamplerOptions(particles=4, rollouts=2, refinements=1, rounds=3, minibatch=4)
     spec = spec_of(models, request(grammar=None, optimizer=SPEC, options=options))
