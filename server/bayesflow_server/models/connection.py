@@ -211,7 +211,7 @@ class Connection(Generic[ClientT]):
     ) -> "BadRequest | ServerError":
         if isinstance(error.__cause__, ServerError):  # stopped at the door
             return error.__cause__
-        if isinstance(error, errors.timeout):
+        if isinstance(error, errors.timeout) and not _hung_up(error):
             return self.provider.timed_out(model, self.call_seconds)
         if isinstance(error, errors.connection):
             return self.provider.unreachable(model)
@@ -225,6 +225,18 @@ class Connection(Generic[ClientT]):
             model=model,
             clean=self.without_key,
         )
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether what an SDK calls a time-out is a connection that was refused or broke off."""
+    import aiohttp  # by now the SDK has imported it
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectionError):
+            return not isinstance(cause, TimeoutError)
+        cause = cause.__cause__
+    return False
 
 
 class _Origin(NamedTuple):

@@ -122,7 +122,9 @@ class Provider:
     def _error(self, status: int, said: str, headers: Mapping[str, str], model: str) -> ServerError:
         if status in (401, 403):
             key = f"the key in {self.key_variable}" if self.key_variable else "a call without a key"
-            hint = "" if self.key_variable else " Give the endpoint key=VARIABLE."
+            hint = " Give the endpoint key=VARIABLE."
+            if self.key_variable:
+                hint = f" Put a valid one into {self.key_variable} and start the server anew."
             reason = f": {said}" if status == 403 else "."
             return ModelUnavailableError(
                 f"{self.title} refused {key} for {model} (HTTP {status}){reason}{hint}"
