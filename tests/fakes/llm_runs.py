@@ -1,5 +1,6 @@
 """Runs in which models write the workflows: their models, their request, and what they left."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -44,10 +45,37 @@ PRICES: Final = {
     "judge": (1.0, 4.0),
     "cheap": (0.1, 0.5),
 }
+_FIELD: Final = re.compile(r"<(question|expected|answer)-(\w+)>\n(.*?)\n</\1-\2>", re.DOTALL)
+
+
+class CheapAtZero:
+    """An optimizer whose workflows ask the tier `cheap` whatever they ask at temperature 0."""
+
+    def __init__(self, optimizer: Callable[[ChatRequest], str]) -> None:
+        self._optimizer = optimizer
+
+    def __call__(self, request: ChatRequest) -> str:
+        """The inner optimizer's answer, with the tier in it."""
+        text = self._optimizer(request)
+        return text.replace("temperature=0.0)", 'temperature=0.0, tier="cheap")')
+
+
+def judged(request: ChatRequest) -> str:
+    """A judge's reply: 10 for the right sum, else 2; now and then only after a reminder."""
+    if "reminder" in request.messages[-1].content:
+        return "GRADE: 3"
+    fields = {name: text for name, _, text in _FIELD.findall(request.messages[1].content)}
+    if "3" in fields["answer"]:
+        return "It is hard to say."
+    return f"I compared them.\nGRADE: {10 if fields['answer'] == fields['expected'] else 2}"
 
 
 class WaywardModel(FakeModel):
-    """A fake whose answers may end badly, and that may not take a temperature."""
+    """A fake whose answers may end badly, that may not take a temperature, and that can be stopped.
+
+    Attributes:
+        stops_at: A call that this holds for waits at the gate, and so does every later one.
+    """
 
     def __init__(
         self,
@@ -60,9 +88,13 @@ class WaywardModel(FakeModel):
         super().__init__(answer, **settings)
         self._ending = ending
         self._dropped = dropped
+        self.stops_at: Callable[[ChatRequest], bool] = lambda _: False
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answers, and says how the answer ended."""
+        if self.stops_at(request):
+            self.stops_at = lambda _: False
+            self.hold_at(0)
         whole = await super().complete(request)
         return replace(whole, stop_reason=self._ending(request), dropped=self._dropped)
 
