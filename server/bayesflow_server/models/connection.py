@@ -2,11 +2,13 @@
 
 The SDK never holds the key. It writes requests with a stand-in, and the last thing before the wire,
 `_leave`, writes the headers anew: the endpoint's own key, to the endpoint's own origin, and nothing
-else, whatever the environment told the SDK to add. Redirects are not followed. Retries are off: the
-gateway must see every 429. The registry owns the connections; models share them.
+else, whatever the environment told the SDK to add. Redirects are not followed. A proxy of the
+environment is used for https alone, where it sees no key, and never on this machine. Retries are
+off: the gateway must see every 429. The registry owns the connections; models share them.
 """
 
 import asyncio
+import ipaddress
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,6 +34,8 @@ _ORIGINS: Mapping[Api, str] = {
     "anthropic": "https://api.anthropic.com",
     "openai": "https://api.openai.com/v1",
 }
+# In the places where the environment's proxies would stand.
+_NO_PROXY: Mapping[str, None] = {"http://": None, "https://": None, "all://": None}
 _KEPT_HEADERS = ("content-length", "accept-encoding", "anthropic-version")
 
 
@@ -157,13 +161,19 @@ class Connection(Generic[ClientT]):
             from httpx2 import Limits  # heavy: on the first call
 
             connections = self.endpoint.concurrency + _SPARE_CONNECTIONS
-            client = make(
-                limits=Limits(
-                    max_connections=connections,
-                    max_keepalive_connections=connections,
-                    keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            origin = _origin(self.base_url)
+            try:
+                client = make(
+                    limits=Limits(
+                        max_connections=connections,
+                        max_keepalive_connections=connections,
+                        keepalive_expiry=_KEEP_ALIVE_SECONDS,
+                    ),
+                    trust_env=origin.scheme == "https",
+                    mounts=_NO_PROXY if _is_here(origin.host) else None,
                 )
-            )
+            except ValueError:
+                raise self.provider.no_proxy() from None
         client.follow_redirects = False
         client.event_hooks = {"request": [self._leave], "response": [self._enter]}
         return client
@@ -187,9 +197,12 @@ class Connection(Generic[ClientT]):
                 "stopped. Report this.",
                 transient=False,
             )
+        from httpx2 import Headers  # heavy, and imported long since: a request came
+
         kept = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
-        request.headers.clear()
-        request.headers.update(
+        key = {} if self._key is None else {"authorization": f"Bearer {self._key}"}
+        # A new object: to clear the old one takes as long as the rest of the door, squared.
+        request.headers = Headers(
             {
                 "host": request.url.netloc.decode("ascii"),
                 "accept": "application/json",
@@ -197,9 +210,8 @@ class Connection(Generic[ClientT]):
                 "user-agent": "bayesflow-mcp",
             }
             | kept
+            | key
         )
-        if self._key is not None:
-            request.headers["authorization"] = f"Bearer {self._key}"
 
     async def _enter(self, response: "Response") -> None:
         """The SDK may log a response's headers; a provider may repeat the key in them."""
@@ -237,6 +249,14 @@ def _hung_up(error: BaseException) -> bool:
             return not isinstance(cause, TimeoutError)
         cause = cause.__cause__
     return False
+
+
+def _is_here(host: str | None) -> bool:
+    """Whether the host is this machine."""
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Origin(NamedTuple):

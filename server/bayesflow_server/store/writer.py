@@ -1,8 +1,9 @@
 """The one writer: callers queue units of work, the writer commits them in groups.
 
 1. Take everything that waits, up to `GROUP_SIZE` units; leave out those whose caller gave up.
-2. ``BEGIN IMMEDIATE``; run each unit in a savepoint of its own; ``COMMIT``.
-3. Only then tell each caller its result. A unit that failed is undone alone.
+2. In one visit to the connection's thread: ``BEGIN IMMEDIATE``; run the units; ``COMMIT``. If a
+   unit fails, begin again and give each a savepoint of its own, so that it is undone alone.
+3. Only then tell each caller its result.
 
 So an acknowledged write is on the disk, one fsync serves many callers, a transaction never waits
 for a caller, and a cancelled caller leaves all of its unit or nothing.
@@ -11,9 +12,11 @@ for a caller, and a cancelled caller leaves all of its unit or nothing.
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from sqlite3 import Connection
 from sqlite3 import Error as SqliteError
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, cast
 
 import aiosqlite
 
@@ -30,8 +33,11 @@ GROUP_SIZE = 512
 _UNIT_FAULTS = (SqliteError, ValueError, OverflowError)
 
 
+_Statements: TypeAlias = tuple[Statement, ...]
+
+
 class _Unit(NamedTuple):
-    statements: tuple[Statement, ...]
+    statements: _Statements
     done: asyncio.Future[list[Row]]
 
 
@@ -103,12 +109,10 @@ class Writer:
         return [unit for unit in units if not unit.done.cancelled()]
 
     async def _commit(self, group: list[_Unit]) -> None:
+        units = [unit.statements for unit in group]
         try:
-            await self._db.execute_fetchall("BEGIN IMMEDIATE")
-            results = [await self._apply(unit) for unit in group]
-            await self._db.execute_fetchall("COMMIT")
+            results = await _in_thread(self._db, units)
         except SqliteError as error:
-            await self._roll_back()
             for unit in group:
                 self._fail(unit, explain(error, self._path), error)
             return
@@ -118,41 +122,77 @@ class Writer:
             elif not unit.done.done():
                 unit.done.set_result(result.rows)
 
-    async def _apply(self, unit: _Unit) -> _Result:
-        # SQLite undoes a single failing statement by itself, without a savepoint.
-        alone = len(unit.statements) == 1 and unit.statements[0].repeat is None
-        if not alone:
-            await self._db.execute_fetchall("SAVEPOINT unit")
-        rows: list[Row] = []
-        fault: Exception | None = None
-        try:
-            for statement in unit.statements:
-                rows = await self._execute(statement)
-        except _UNIT_FAULTS as error:
-            if not self._db.in_transaction:  # SQLite gave up the whole group (a full disk)
-                raise
-            fault = error
-        if fault is not None and not alone:
-            await self._db.execute_fetchall("ROLLBACK TO unit")
-        if not alone:
-            await self._db.execute_fetchall("RELEASE unit")
-        return _Result(rows, fault)
-
-    async def _execute(self, statement: Statement) -> list[Row]:
-        if statement.repeat is None:
-            return list(await self._db.execute_fetchall(statement.sql, statement.parameters))
-        cursor = await self._db.executemany(statement.sql, statement.repeat)
-        await cursor.close()
-        return []
-
-    async def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            # If even this fails, the next BEGIN fails too, and says why.
-            with contextlib.suppress(SqliteError):
-                await self._db.execute_fetchall("ROLLBACK")
-
     @staticmethod
     def _fail(unit: _Unit, fault: StoreError, cause: Exception | None = None) -> None:
         if not unit.done.done():
             fault.__cause__ = cause
             unit.done.set_exception(fault)
+
+
+async def _in_thread(db: aiosqlite.Connection, units: list[_Statements]) -> list[_Result]:
+    # The library has no public way to run several statements in one visit to its thread, and a
+    # visit costs the event loop more than SQLite takes for a statement.
+    visit = cast(
+        "Callable[..., Awaitable[list[_Result]]]",
+        db._execute,  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    )
+    return await visit(_write, db._conn, units)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+
+
+def _write(db: Connection, units: list[_Statements]) -> list[_Result]:
+    """One transaction; what it raises has undone all of it."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        results = _together(db, units) or [_apart(db, unit) for unit in units]
+        db.execute("COMMIT")
+    except SqliteError:
+        if db.in_transaction:
+            # If even this fails, the next BEGIN fails too, and says why.
+            with contextlib.suppress(SqliteError):
+                db.execute("ROLLBACK")
+        raise
+    return results
+
+
+def _together(db: Connection, units: list[_Statements]) -> list[_Result] | None:
+    """Runs the units without savepoints, which cost as much as the units do.
+
+    Returns:
+        None if a unit failed; then nothing of the group stands, and each needs its savepoint.
+    """
+    try:
+        return [_Result(_rows(db, unit)) for unit in units]
+    except _UNIT_FAULTS:
+        if not db.in_transaction:  # SQLite gave up the whole group (a full disk)
+            raise
+        db.execute("ROLLBACK")
+        db.execute("BEGIN IMMEDIATE")
+        return None
+
+
+def _apart(db: Connection, unit: _Statements) -> _Result:
+    """Runs a unit in a savepoint: a fault undoes the unit alone."""
+    db.execute("SAVEPOINT unit")
+    rows: list[Row] = []
+    fault: Exception | None = None
+    try:
+        rows = _rows(db, unit)
+    except _UNIT_FAULTS as error:
+        if not db.in_transaction:  # SQLite gave up the whole group (a full disk)
+            raise
+        fault = error
+        db.execute("ROLLBACK TO unit")
+    db.execute("RELEASE unit")
+    return _Result(rows, fault)
+
+
+def _rows(db: Connection, unit: _Statements) -> list[Row]:
+    """Runs the statements; the rows of the last."""
+    rows: list[Row] = []
+    for statement in unit:
+        if statement.repeat is None:
+            rows = db.execute(statement.sql, statement.parameters).fetchall()
+        else:
+            db.executemany(statement.sql, statement.repeat)
+            rows = []
+    return rows
