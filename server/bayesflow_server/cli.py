@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
+    from bayesflow_server.models.endpoints import parse_endpoints
+
+    # Now: a wrong endpoint ends every command, and the server before its first answer.
+    endpoints = parse_endpoints(settings.endpoints)
     if options.command in (None, "serve"):
         from bayesflow_server.app import Application
         from bayesflow_server.interface.stdio import serve
@@ -47,10 +51,9 @@ def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
 
         return pull_command(options.model, options.gguf)
     if options.command == "doctor":
-        from bayesflow_server.models.endpoints import parse_endpoints
         from bayesflow_server.terminal.doctor import doctor_command
 
-        return doctor_command(settings, parse_endpoints(settings.endpoints))
+        return doctor_command(settings, endpoints)
     return _dispatch_runs(options, settings)
 
 

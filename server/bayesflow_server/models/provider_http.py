@@ -151,6 +151,13 @@ class Provider:
             congestion=status in (429, 503, 529),
         )
 
+    def no_proxy(self) -> ModelUnavailableError:
+        """The error for a proxy of the environment that cannot be used."""
+        return ModelUnavailableError(
+            f"{self.title} cannot be asked through the proxy that the environment names: set "
+            "HTTPS_PROXY (or ALL_PROXY) to http://host:port, or name the host in NO_PROXY."
+        )
+
     def timed_out(self, model: str, seconds: float) -> ProviderError:
         """The error for a call that was given up."""
         return ProviderError(

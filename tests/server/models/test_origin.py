@@ -120,6 +120,55 @@ async def test_an_endpoint_that_wants_a_key_nobody_gave_says_how_to_give_one(
             await connect(api, endpoint=endpoint, environment={}).complete(ASK)
 
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_proxy_of_the_environment_is_told_the_host_of_an_https_endpoint_and_nothing_else(
+    connect: Connect, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no(_: Received) -> bytes:
+        return raw(httpx2.Response(503))
+
+    async with serve(no) as proxy, serve(hi) as here:
+        for name in PROXIES:
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        # Over plain http a proxy would read the key; to this machine none leads.
+        for place in (here.url, "http://lab.invalid", "https://127.0.0.1:9", "https://[::1]:9"):
+            model = connect(api, endpoint=Endpoint("lab", api, place, "ANTHROPIC_API_KEY"))
+            with contextlib.suppress(ProviderError):
+                await model.complete(ASK)
+            assert proxy.received == []
+        assert len(here.received) == 1
+        model = connect(api, endpoint=Endpoint("lab", api, "https://lab.invalid", "OPENAI_API_KEY"))
+        with pytest.raises(ProviderError, match="cannot be reached"):
+            await model.complete(ASK)
+        (asked,) = proxy.received
+        assert asked.path == "lab.invalid:443"
+        assert KEY not in repr(asked)
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_proxy_that_is_none_is_to_be_corrected(
+    connect: Connect, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://host")
+    model = connect(api, endpoint=Endpoint("lab", api, "https://lab.invalid"))
+    with pytest.raises(ModelUnavailableError, match="HTTPS_PROXY"):
+        await model.complete(ASK)
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_port_where_nobody_listens_is_told_at_once_and_as_what_it_is(
+    connect: Connect, api: Api
+) -> None:
+    with pytest.raises(ProviderError, match="cannot be reached") as caught:
+        await connect(api, base_url="http://127.0.0.1:9").complete(ASK)
+    assert caught.value.transient
+
+
 async def test_what_is_to_leave_for_another_origin_is_stopped() -> None:
     wire = Wire(anthropic_reply())
     endpoint = Endpoint("lab", api="anthropic", base_url="http://lab.invalid", key_variable="K")
