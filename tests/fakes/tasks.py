@@ -97,7 +97,9 @@ class Workflow:
 """
 
 
-def addition_task(seed: int = 0, rows: int = 22, instructions: str = "Add.") -> Task:
+def addition_task(
+    seed: int = 0, rows: int = 22, instructions: str = "Add.", baseline: str | None = None
+) -> Task:
     """Rows `What is a plus b?`: 10 for validation, 5 for selection, 7 for the test."""
     return load_task(
         instructions=instructions,
@@ -107,6 +109,7 @@ def addition_task(seed: int = 0, rows: int = 22, instructions: str = "Add.") -> 
         ],
         scorer="numeric",
         splits=_SPLITS,
+        baseline=baseline,
         seed=seed,
     )
 

@@ -38,6 +38,7 @@ from bayesflow_server.runs.roles import CLIENT
 from bayesflow_server.runs.sessions import open_sessions
 from bayesflow_server.runs.spec import RunSpec, rows_of_split
 from bayesflow_server.runs.writer import ModelWriter
+from bayesflow_server.runs.writing import Writing
 from bayesflow_server.store.records import ExecutionRecord, PoolEntry, RunRecord
 from bayesflow_server.store.store import Store
 
@@ -87,6 +88,7 @@ class Sitting:
         self._board = ProposalBoard(self.workplace.store, self.run_id, self._waits_for_client)
         self._open_proposals = 0
         self._outcomes: Counter[str] = Counter()
+        self._writing = Writing()
         self._news = asyncio.Event()
 
     async def run(self) -> FinalReport:
@@ -194,6 +196,7 @@ class Sitting:
     def _waits_for_client(self, open_proposals: int) -> None:
         """Told how many questions the agent has not answered yet."""
         self._open_proposals = open_proposals
+        self.budget.client_asked(open_proposals > 0)
         self._news.set()
 
     def _begin_round(self, number: int) -> None:
@@ -210,6 +213,7 @@ class Sitting:
             clean_share=sum(clean) / len(clean),
         )
         self.progress.notes += generation.notes
+        self._writing.add(generation)
         self._note_once(self._sessions.notes())
         self._update_best(archive)
 
@@ -318,7 +322,8 @@ class Sitting:
     def _phase(self) -> str:
         """The present phase as JSON, with the reason if everything waits."""
         phase = self.progress.phase
-        notes = (*phase.notes, *outcome_sentences(self._outcomes))
+        written = self._writing.sentences()
+        notes = (*phase.notes, *written, *outcome_sentences(self._outcomes))
         phase = phase.model_copy(update={"notes": notes})
         held = [spec for spec in self.spec.roles.models if spec in self.workplace.waiting]
         if held:
