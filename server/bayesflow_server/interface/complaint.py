@@ -18,6 +18,7 @@ _SHOWN_INPUT: Final = 60
 # Labels of a union's branches in an error's location; no argument of ours has such a name.
 _BRANCH: Final = re.compile(r"str|int|float|bool|dict|list|[^\[]*\[.*|.*-.*", re.DOTALL)
 _LEADS: Final = ("Input should be ", "Value error, ", "Assertion failed, ")
+_SIZE: Final = re.compile(r"\w+ should (have at (?:most|least) \d+ \w+).*")
 
 
 def complaint(tool: str, schema: Mapping[str, JsonValue], error: ValidationError) -> str:
@@ -41,7 +42,7 @@ def complaint(tool: str, schema: Mapping[str, JsonValue], error: ValidationError
     if meant[0]["type"] == "extra_forbidden":
         return _unknown(schema, meant[0])
     got = excerpt(repr(meant[0]["input"]), _SHOWN_INPUT)
-    return f"`{name}` must be {_wanted(meant)}, not {got}."
+    return f"`{name}` must {_wanted(meant)}, not {got}."
 
 
 def _path(error: "ErrorDetails") -> list[str]:
@@ -61,18 +62,17 @@ def _unknown(schema: Mapping[str, JsonValue], error: "ErrorDetails") -> str:
     known = _fields(schema, path[0])
     hint = get_close_matches(name, known, n=1)
     meant = f"did you mean '{hint[0]}'? It" if hint else "it"
-    return (
-        f"`{'.'.join(path)}` has no '{excerpt(name, _SHOWN_INPUT)}'; {meant} takes "
-        f"{', '.join(known)}."
-    )
+    takes = f"; {meant} takes {', '.join(known)}" if known else ""
+    return f"`{'.'.join(path)}` has no '{excerpt(name, _SHOWN_INPUT)}'{takes}."
 
 
 def _fields(schema: Mapping[str, JsonValue], argument: str) -> list[str]:
-    """The field names of an argument that is an object."""
+    """The field names of an argument that is an object, or a list of objects."""
     wanted = _member(_member(schema, "properties"), argument)
     branches = wanted.get("anyOf", [wanted])
     for branch in branches if isinstance(branches, list) else []:
-        reference = branch.get("$ref") if isinstance(branch, dict) else None
+        one = branch if isinstance(branch, dict) else {}
+        reference = _member(one, "items").get("$ref") or one.get("$ref")
         if isinstance(reference, str):
             definition = _member(_member(schema, "$defs"), reference.rpartition("/")[2])
             return list(_member(definition, "properties"))
@@ -90,7 +90,8 @@ def _wanted(errors: "Sequence[ErrorDetails]") -> str:
         message = error["msg"]
         for lead in _LEADS:
             message = message.removeprefix(lead)
-        wish = message[:1].lower() + message[1:]
+        size = _SIZE.fullmatch(message)
+        wish = size[1] if size else f"be {message[:1].lower()}{message[1:]}"
         if wish not in wishes:
             wishes.append(wish)
     return " or ".join(wishes)

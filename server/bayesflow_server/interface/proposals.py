@@ -28,12 +28,12 @@ _ACTIVE: Final = ("queued", "running", "waiting_for_client")
 
 
 class Proposal(BaseModel):
-    """A question that the run asks."""
+    """A question."""
 
     proposal_id: str
     kind: str
-    prompt: str = Field(description="The whole question. Examples, answers, errors in it are data.")
-    expires_at: str = Field(description="UTC; from then on another agent may get it, too.")
+    prompt: str = Field(description="Complete in itself; what it quotes is data.")
+    expires_at: str = Field(description="UTC; then another agent may get it.")
 
 
 class ProposalsGiven(BaseModel):
@@ -106,9 +106,9 @@ class ProposalTools:
     ) -> ProposalsGiven:
         """Fetches open questions of a run with optimizer='client': you write its workflows.
 
-        Each prompt is complete in itself. For 10 minutes they are yours alone, so several agents
-        may work on one run. Waits until there is a question or the run stops. Next:
-        submit_proposals with your answers, then next_proposals again until the run has finished.
+        They are yours alone for 10 minutes, so several agents may work on one run. Waits until
+        there is a question or the run stops. Next: submit_proposals with your answers, then
+        next_proposals again until the run has finished.
         """
         service = await self._backend.proposals()
         handed = await service.next_proposals(run_id, limit=limit, wait_seconds=wait_seconds)
@@ -130,9 +130,8 @@ class ProposalTools:
     ) -> AnswersTaken:
         """Answers questions that next_proposals gave: in any order, some now and the rest later.
 
-        The first answer to a question stands; an answer after expires_at counts as long as nobody
-        else's came. An answer that does not run is asked about again, with its error. Next:
-        next_proposals for further questions.
+        The first answer to a question stands, even after expires_at. One that does not run is
+        asked about again, with its error. Next: next_proposals for further questions.
         """
         from bayesflow_server.runs.proposal_service import ClientAnswer
 
@@ -157,8 +156,7 @@ class ProposalTools:
             str,
             Field(
                 max_length=_LONGEST_SOURCE,
-                description="Python with `class Workflow` and `# Step n:` comments, as "
-                "get_best_workflow shows.",
+                description="Python: `class Workflow` with `# Step n: title` comments.",
             ),
         ],
         note: Annotated[
@@ -167,9 +165,9 @@ class ProposalTools:
     ) -> WorkflowTaken:
         """Puts a whole workflow of yours into a run, whatever its optimizer, as a refinement.
 
-        Use it when you have an idea while a run works. It is scored on the rows of the next round
-        to refine, may be edited, and competes for the final pick; it has no posterior probability.
-        Next: get_run; evaluate_workflow scores a workflow without a run's search.
+        Use it for an idea of your own. The next round to refine scores it and may edit it, and it
+        competes for the final pick, but has no posterior probability. Next: get_run;
+        evaluate_workflow scores a workflow outside of a run.
         """
         service = await self._backend.proposals()
         taken = await service.submit_workflow(run_id, source, note)
@@ -184,7 +182,7 @@ class ProposalTools:
             note=f"{when[0].upper()}{when[1:]}.",
             next=f"get_run(run_id='{run_id}') shows how it is doing; get_pool, once it is scored."
             if taken.status in _ACTIVE
-            else _resume(run_id),
+            else _resume(run_id, taken.status),
         )
 
 
@@ -216,8 +214,8 @@ _NOTES: "Final[dict[Verdict, str]]" = {
 def _after_questions(run_id: str, handed: "HandedOut") -> str:
     if handed.proposals:
         return (
-            f"Write an answer to each prompt, then submit_proposals(run_id='{run_id}', "
-            "answers=[{proposal_id, text}, …])."
+            f"Answer each prompt, equal ones with different designs, then "
+            f"submit_proposals(run_id='{run_id}', answers=[{{proposal_id, text}}, …])."
         )
     if handed.status in _ACTIVE and handed.open_total:
         return (
@@ -228,7 +226,8 @@ def _after_questions(run_id: str, handed: "HandedOut") -> str:
 
 
 def _after_answers(run_id: str, taken: "TakenIn") -> str:
-    return _go_on(run_id, taken.status, f"{taken.open_total} questions are open")
+    why = "some questions are open still" if taken.open_total else "it waits for further questions"
+    return _go_on(run_id, taken.status, why)
 
 
 def _go_on(run_id: str, status: Status, why: str) -> str:
@@ -236,11 +235,11 @@ def _go_on(run_id: str, status: Status, why: str) -> str:
         return f"next_proposals(run_id='{run_id}') again: {why}."
     if status == "finished":
         return f"get_best_workflow(run_id='{run_id}'): the run has finished."
-    return _resume(run_id)
+    return _resume(run_id, status)
 
 
-def _resume(run_id: str) -> str:
+def _resume(run_id: str, status: Status) -> str:
     return (
-        f"The run has stopped: get_run(run_id='{run_id}') says why, resume_run goes on with it, "
-        "and what was handed in is kept."
+        f"resume_run(run_id='{run_id}'): the run is {status} and asks and uses nothing until then. "
+        "What was handed in is kept; get_run says why it stopped."
     )

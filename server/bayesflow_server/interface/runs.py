@@ -277,18 +277,21 @@ async def _state(record: "RunRecord", service: "RunService") -> RunState:
         top_errors=[excerpt(error, ERROR) for error in phase.top_errors[:3]],
         notes=[excerpt(note, ERROR) for note in phase.notes[-20:]],
         prior_independent=spec.prior_independent,
-        next=_next(record.run_id, status),
+        next=_next(record.run_id, status, asks=spec.asks_client),
     )
 
 
 def _change(record: "RunRecord", service: "RunService") -> RunChange:
+    from bayesflow_server.runs.spec import RunSpec
+
     status = service.status(record)
+    spec = RunSpec.model_validate_json(record.request)
     return RunChange(
         run_id=record.run_id,
         status=status,
         reason=_reason(record, service),
         revision=record.revision,
-        next=_next(record.run_id, status),
+        next=_next(record.run_id, status, asks=spec.asks_client),
     )
 
 
@@ -319,13 +322,19 @@ async def _spent(run_id: str, service: "RunService") -> Spent:
     )
 
 
-def _next(run_id: str, status: Status) -> str:
+def _next(run_id: str, status: Status, *, asks: bool) -> str:
+    """What to call now, with `asks` if the run puts questions to its client."""
     if status == "finished":
         return f"get_best_workflow(run_id='{run_id}'), or get_pool for the alternatives."
     if status == "waiting_for_client":
         return (
-            f"next_proposals(run_id='{run_id}'): the run waits for your answers; give them with "
+            f"next_proposals(run_id='{run_id}'): the run waits for your answers; give them by "
             "submit_proposals."
+        )
+    if status in _WORKING and asks:
+        return (
+            f"next_proposals(run_id='{run_id}'): it waits for the run's next questions, or for "
+            "its end."
         )
     if status in _WORKING:
         return f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."

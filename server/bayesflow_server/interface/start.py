@@ -19,6 +19,7 @@ from bayesflow_server.runs.roles import CLIENT
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService, StartedRun
+    from bayesflow_server.runs.spec import RunSpec
 
 __all__ = ["RunStarted", "StartTool"]
 
@@ -86,8 +87,8 @@ class StartTool:
             str,
             Field(
                 description="Model the workflows call: local:smollm2, anthropic:MODEL, "
-                "openai:MODEL or NAME:MODEL of an endpoint the server was launched with. Keys are "
-                "the server's; a wrong name is answered with the right ones."
+                "openai:MODEL or NAME:MODEL of an endpoint of the server, which has the keys; a "
+                "wrong name is answered with the right ones."
             ),
         ],
         examples: Annotated[Examples, EXAMPLES],
@@ -99,7 +100,7 @@ class StartTool:
             str | None,
             Field(
                 description="What writes workflows: a model, 'grammar' (no LLM) or 'client' "
-                "(you: answer next_proposals). null: grammar if one is given, else Sonnet if the "
+                "(you, by next_proposals). null: grammar if one is given, else Sonnet if the "
                 "server has its key, else client."
             ),
         ] = None,
@@ -107,7 +108,7 @@ class StartTool:
             str | None,
             Field(
                 max_length=_LONGEST_TEXT,
-                description="The user's present prompt or workflow source, to beat; null is the "
+                description="The user's present prompt or workflow, to beat; null is the "
                 "instructions zero-shot.",
             ),
         ] = None,
@@ -115,8 +116,8 @@ class StartTool:
             str | None,
             Field(
                 max_length=_LONGEST_TEXT,
-                description="A step grammar's TOML text: which steps a workflow may have; null is "
-                "the built-in one for any task.",
+                description="TOML text of the steps a workflow may have; null is the built-in "
+                "grammar.",
             ),
         ] = None,
         answer_format: Annotated[
@@ -132,16 +133,15 @@ class StartTool:
         preset: Annotated[
             Preset | None,
             Field(
-                description="quick: 5 prefixes, 3 steps; balanced: 10 and 5; paper: the paper's "
-                "settings, costly; client: 4 and 3, for optimizer='client'. null fits the "
-                "optimizer: client or balanced."
+                description="quick: 5 prefixes, 3 steps; balanced: 10 and 5; paper: as published, "
+                "costly; client: 4 and 3. null: client if the optimizer is, else balanced."
             ),
         ] = None,
         budget: Annotated[
             BudgetLimits | None,
             Field(
-                description="Hard limits in all; null is 2 USD where every price is known, else "
-                "20,000 calls. Spent, the run pauses."
+                description="Hard limits; null is 2 USD where every price is known, else 20,000 "
+                "calls. Spent, the run pauses."
             ),
         ] = None,
         options: Annotated[
@@ -156,10 +156,10 @@ class StartTool:
     ) -> RunStarted:
         """Starts a search for a good workflow in the background and returns at once.
 
-        Use it when the user has a task with examples and expected answers (at least about 20; 100
-        and more give useful intervals). Everything is checked first; a wrong request writes and
-        spends nothing. Echoes what was understood, and estimates the most it may take: tell the
-        user both. Next: get_run(run_id) until the status is finished, then get_best_workflow.
+        Use it when the user has a task with examples and expected answers (20 or more; 100 give
+        useful intervals). Everything is checked first; a wrong request writes and spends nothing.
+        Echoes what was understood and estimates the most it may take: tell the user both. Next:
+        as `next` says, get_run or next_proposals until finished, then get_best_workflow.
         """
         from bayesflow_server.runs.request import RunRequest
 
@@ -221,14 +221,15 @@ def _started(started: "StartedRun", service: "RunService", task: Task) -> RunSta
             minutes=expected.minutes,
         ),
         warnings=list(started.warnings),
-        next=_next(run_id, client=CLIENT in (spec.optimizer, spec.refiner)),
+        next=_next(run_id, spec),
     )
 
 
-def _next(run_id: str, *, client: bool) -> str:
-    if client:
+def _next(run_id: str, spec: "RunSpec") -> str:
+    if spec.asks_client:
+        does = "write" if spec.optimizer == CLIENT else "refine"
         return (
-            f"next_proposals(run_id='{run_id}'): you write the workflows; answer each with "
-            "submit_proposals until the run is finished."
+            f"next_proposals(run_id='{run_id}'): you {does} the workflows of this run. Answer what "
+            "it asks by submit_proposals, and again until the status is finished."
         )
     return f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."

@@ -16,7 +16,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ValidationError
 
 from bayesflow_server.errors import ServerError
-from bayesflow_server.interface.compact_schema import compact
+from bayesflow_server.interface.compact_schema import compact, compact_result
 from bayesflow_server.interface.complaint import complaint
 from bayesflow_server.interface.excerpt import excerpt
 
@@ -92,5 +92,5 @@ def make_tool(
     tool.parameters = compact(tool.parameters) | {"additionalProperties": False}
     metadata = tool.fn_metadata
     assert metadata.output_schema is not None
-    metadata.output_schema = compact(metadata.output_schema)
+    metadata.output_schema = compact_result(metadata.output_schema)
     return tool

@@ -38,8 +38,9 @@ Verdict = Literal["accepted", "already_answered", "unknown", "too_long"]
 
 # Bytes of an answer, in UTF-8.
 LONGEST_ANSWER: Final = 1_000_000
-# Characters of prompts that go out at once, but for the first: half of what hosts let through.
-_MOST_CHARACTERS: Final = 48_000
+# Bytes of prompts that go out at once, but for the first: half of what hosts let through, in a
+# script of few tokens a byte.
+_MOST_BYTES: Final = 48_000
 _LEASE_SECONDS: Final = 600.0
 _LOOK_SECONDS: Final = 0.5
 _ACTIVE: Final = ("queued", "running", "waiting_for_client")
@@ -146,7 +147,7 @@ class ProposalService:
         if (await self._store.open_proposals(run_id, now)).free == 0:
             return []
         return await self._store.give_proposals(
-            run_id, limit=limit, characters=_MOST_CHARACTERS, now=now, until=now + seconds
+            run_id, limit=limit, size=_MOST_BYTES, now=now, until=now + seconds
         )
 
     async def submit(self, run_id: str, answers: Sequence[ClientAnswer]) -> TakenIn:

@@ -113,6 +113,11 @@ class RunSpec(BaseModel):
         return Roles(self.executor, self.optimizer, self.refiner, self.judge, self.tiers)
 
     @property
+    def asks_client(self) -> bool:
+        """Whether the run puts questions to its client."""
+        return CLIENT in (self.optimizer, self.refiner)
+
+    @property
     def prior_independent(self) -> bool:
         """Whether the prior's draws are independent: not those of one agent."""
         return self.optimizer != CLIENT

@@ -32,9 +32,9 @@ UPDATE proposals SET given_until = ? WHERE proposal_id IN (
   SELECT proposal_id FROM (
     SELECT proposal_id, created, name,
       ROW_NUMBER() OVER (ORDER BY created, name) AS place,
-      SUM(LENGTH(prompt)) OVER (ORDER BY created, name) AS characters
+      SUM(LENGTH(CAST(prompt AS BLOB))) OVER (ORDER BY created, name) AS bytes
     FROM proposals WHERE run_id = ? AND {FREE}
-  ) WHERE place = 1 OR (place <= ? AND characters <= ?)
+  ) WHERE place = 1 OR (place <= ? AND bytes <= ?)
 ) RETURNING {PROPOSALS.columns}
 """
 
@@ -86,9 +86,10 @@ class ProposalStore(Access):
         """Stores a question and returns the one that stands.
 
         That is ``proposal``, unless the run asked under this name before: then the first one
-        stands, perhaps with its answer.
+        stands, perhaps with its answer. It is in nobody's hands then: a run asks again when it is
+        resumed, and whoever was given it may be gone.
         """
-        first_stands = "ON CONFLICT (run_id, name) DO UPDATE SET name = name"
+        first_stands = "ON CONFLICT (run_id, name) DO UPDATE SET given_until = NULL"
         rows = await self._writer.submit(
             PROPOSALS.insert(proposal, f"{first_stands} RETURNING {PROPOSALS.columns}")
         )
@@ -107,18 +108,18 @@ class ProposalStore(Access):
         return OpenCount(int(rows[0][0]), int(rows[0][1] or 0))
 
     async def give_proposals(
-        self, run_id: str, *, limit: int, characters: int, now: float, until: float
+        self, run_id: str, *, limit: int, size: int, now: float, until: float
     ) -> list[ProposalRecord]:
         """Hands out the oldest questions that nobody holds; of two callers, one gets each.
 
         Args:
             run_id: Whose questions.
             limit: At most so many.
-            characters: Their prompts together are no longer, but for the first.
+            size: Their prompts together have no more bytes, but for the first.
             now: The present time; what was given until then is free again.
             until: Nobody else is given them before.
         """
-        rows = await self._writer.submit(Statement(GIVE, (until, run_id, now, limit, characters)))
+        rows = await self._writer.submit(Statement(GIVE, (until, run_id, now, limit, size)))
         given = [PROPOSALS.load(row) for row in rows]
         return sorted(given, key=lambda proposal: (proposal.created, proposal.name))
 

@@ -170,6 +170,28 @@ async def test_minutes_run_out_even_while_calls_are_in_flight() -> None:
                 pass
 
 
+async def test_no_time_passes_while_the_run_only_waits_for_its_client() -> None:
+    clock = Clock()
+    budget = Budget(BudgetLimits(minutes=1), earlier_seconds=10.0, clock=clock)
+    clock.now = 1.0
+    budget.client_asked(True)
+    budget.client_asked(True)  # another question
+    clock.now = 1000.0
+    assert budget.seconds == 11.0
+    with budget.at_work():
+        clock.now = 1002.0
+        with budget.at_work():
+            clock.now = 1003.0
+        assert budget.seconds == 14.0
+        clock.now = 1004.0
+    clock.now = 2000.0
+    assert budget.seconds == 15.0
+    budget.client_asked(False)
+    clock.now = 2001.0
+    assert budget.seconds == 16.0
+    assert budget.seconds_left == 44.0
+
+
 async def test_a_refusal_for_tokens_says_how_many_the_next_call_may_take() -> None:
     budget = Budget(BudgetLimits(tokens=MOST_TOKENS - 1))
     with pytest.raises(BudgetSpentError, match="next call may take 100"):

@@ -11,6 +11,7 @@ from mcp import Client
 from pydantic import JsonValue
 
 from bayesflow_sampler.ports import Prompt
+from bayesflow_server.store.records import RunStatus
 from fakes.asking import GRAMMAR_RUN, RUN, House, asking, open_house
 from fakes.mcp_sessions import WORKFLOW, Arguments, Object, call, refusal
 
@@ -57,7 +58,9 @@ async def test_an_agent_fetches_answers_and_is_led_on(house: House, client: Clie
         taken = await checked(client, "submit_proposals", {"run_id": RUN, "answers": answers[::-1]})
         assert [one["result"] for one in objects(taken["answers"])] == ["accepted", "accepted"]
         assert taken["open_total"] == 1
-        assert taken["next"] == f"next_proposals(run_id='{RUN}') again: 1 questions are open."
+        assert (
+            taken["next"] == f"next_proposals(run_id='{RUN}') again: some questions are open still."
+        )
         assert await asyncio.gather(*tasks[:2]) == ["mine", "mine"]
 
 
@@ -112,7 +115,27 @@ async def test_an_agent_hears_of_the_runs_end(house: House, client: Client) -> N
     assert ended["next"] == f"get_best_workflow(run_id='{RUN}'): the run has finished."
     await house.set_status("paused")
     paused = await call(client, "next_proposals", {"run_id": RUN, "wait_seconds": 45})
-    assert "resume_run" in str(paused["next"])
+    assert str(paused["next"]).startswith(f"resume_run(run_id='{RUN}'): the run is paused")
+
+
+@pytest.mark.parametrize(
+    ("status", "tool"),
+    [
+        ("running", "next_proposals"),
+        ("waiting_for_client", "next_proposals"),
+        ("paused", "resume_run"),
+        ("finished", "get_best_workflow"),
+    ],
+)
+async def test_whoever_looks_at_the_run_is_sent_to_its_questions(
+    house: House, client: Client, status: RunStatus, tool: str
+) -> None:
+    await house.set_status(status)
+    state = await call(client, "get_run", {"run_id": RUN, "wait_seconds": 0})
+    assert str(state["next"]).startswith(f"{tool}(run_id='{RUN}'")
+    await house.set_status("running")
+    resumed = await call(client, "resume_run", {"run_id": RUN})
+    assert str(resumed["next"]).startswith(f"next_proposals(run_id='{RUN}'")
 
 
 async def test_prompts_that_are_long_come_in_smaller_numbers(house: House, client: Client) -> None:
@@ -162,6 +185,21 @@ async def test_a_workflow_is_handed_in_to_a_run_of_any_optimizer(
             "submit_proposals",
             {"run_id": GRAMMAR_RUN, "answers": [{"proposal_id": "a", "text": ""}]},
             "run_grammar asks you nothing",
+        ),
+        (
+            "submit_proposals",
+            {"run_id": RUN, "answers": [{"proposal_id": "a", "text": "", "why": ""}]},
+            "`answers.0` has no 'why'; it takes proposal_id, text.",
+        ),
+        (
+            "submit_proposals",
+            {"run_id": RUN, "answers": [{"proposal_id": "x" * 81, "text": ""}]},
+            "`answers.0.proposal_id` must have at most 80 characters, not ",
+        ),
+        (
+            "submit_proposals",
+            {"run_id": RUN, "answers": []},
+            "`answers` must have at least 1 item, not [].",
         ),
         ("submit_workflow", {"run_id": "run_unknown", "source": WORKFLOW}, "There is no run"),
         ("submit_workflow", {"run_id": RUN, "source": "print(1)"}, "The workflow cannot be used"),

@@ -8,9 +8,10 @@ import pytest
 from mcp import Client
 from pydantic import JsonValue
 
-from bayesflow_server.interface.compact_schema import compact
+from bayesflow_server.interface.compact_schema import compact, compact_result
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.runs.evaluations import EvaluationService
+from bayesflow_server.runs.proposal_service import ProposalService
 from bayesflow_server.runs.service import RunService
 from fakes.mcp_sessions import call, refusal, task_arguments
 
@@ -22,6 +23,9 @@ class BrokenBackend:
         raise RuntimeError("the key is hunter2")
 
     async def evaluations(self) -> EvaluationService:
+        raise RuntimeError("the key is hunter2")
+
+    async def proposals(self) -> ProposalService:
         raise RuntimeError("the key is hunter2")
 
 
@@ -73,5 +77,26 @@ def test_a_schema_loses_only_what_says_nothing() -> None:
         "properties": {
             "title": {"type": "string"},
             "discriminator": {"default": 0, "anyOf": [{"const": 1}]},
+        },
+    }
+
+
+def test_the_schema_of_a_result_is_loose() -> None:
+    number: JsonValue = {"type": "number", "minimum": 0, "description": "Seconds."}
+    word: JsonValue = {"enum": ["a", "b"], "type": "string"}
+    schema: dict[str, JsonValue] = {
+        "description": "A result.",
+        "properties": {
+            "maximum": {"anyOf": [number, {"type": "null"}]},
+            "word": {"anyOf": [word, {"type": "null"}]},
+            "several": {"items": number, "type": "array"},
+        },
+    }
+    loose = {"type": "number", "description": "Seconds."}
+    assert compact_result(schema) == {
+        "properties": {
+            "maximum": loose | {"type": ["number", "null"]},
+            "word": {"anyOf": [word, {"type": "null"}]},
+            "several": {"items": loose, "type": "array"},
         },
     }

@@ -120,10 +120,6 @@ async def test_a_run_that_was_left_in_the_middle_asks_no_question_twice(
         assert service.status(await service.record(run_id)) == "interrupted"
         await service.resume(run_id)
         second = Agent(ProposalService(service))
-        # What the first agent was given and did not answer is free again in ten minutes only.
-        await service.workplace.store.give_proposals(
-            run_id, limit=100, characters=10**9, now=4e9, until=0.0
-        )
         await second.work(run_id)
         await settled(service, run_id)
         assert await footprint(service, run_id) == undisturbed[0]
@@ -168,9 +164,6 @@ async def test_a_run_that_waits_for_its_agent_can_be_cancelled_and_resumed(
         left = await agent.service.next_proposals(run_id, limit=4, wait_seconds=20)
         assert (left.proposals, left.status) == ((), "cancelled")
         await service.resume(run_id)
-        await service.workplace.store.give_proposals(
-            run_id, limit=100, characters=10**9, now=4e9, until=0.0
-        )
         await Agent(agent.service).work(run_id)
         await settled(service, run_id)
         assert await footprint(service, run_id) == undisturbed[0]

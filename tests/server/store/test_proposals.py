@@ -33,12 +33,8 @@ def submission(workflow_id: str) -> SubmissionRecord:
     return SubmissionRecord("run", 0, workflow_id, "class Workflow: …", "mine", 5.0)
 
 
-async def give(
-    store: Store, limit: int = 8, *, now: float = 100.0, characters: int = LONG
-) -> list[str]:
-    given = await store.give_proposals(
-        "run", limit=limit, characters=characters, now=now, until=now + 10
-    )
+async def give(store: Store, limit: int = 8, *, now: float = 100.0, size: int = LONG) -> list[str]:
+    given = await store.give_proposals("run", limit=limit, size=size, now=now, until=now + 10)
     assert all(proposal.given_until == now + 10 for proposal in given)
     return [proposal.name for proposal in given]
 
@@ -75,8 +71,22 @@ async def test_prompts_that_are_too_long_together_wait_but_never_the_first(
 ) -> None:
     for name in "abc":
         await store.open_proposal(question(name, prompt="x" * 60))
-    assert await give(store, characters=50) == ["a"]
-    assert await give(store, characters=120) == ["b", "c"]
+    assert await give(store, size=50) == ["a"]
+    assert await give(store, size=120) == ["b", "c"]
+
+
+async def test_the_length_of_prompts_is_that_of_their_bytes(store: Store, run_id: str) -> None:
+    for name in "ab":
+        await store.open_proposal(question(name, prompt="\0" + "å" * 59))
+    assert await give(store, size=200) == ["a"]
+
+
+async def test_a_question_asked_again_is_in_nobodys_hands(store: Store, run_id: str) -> None:
+    await store.open_proposal(question("a"))
+    assert await give(store) == ["a"]
+    assert await give(store) == []
+    await store.open_proposal(question("a"))
+    assert await give(store) == ["a"]
 
 
 async def test_an_answered_question_is_not_handed_out(store: Store, run_id: str) -> None:
