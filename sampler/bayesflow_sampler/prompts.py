@@ -30,7 +30,7 @@ __all__ = [
     "shared_text",
 ]
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 HISTORY: Final = 40  # workflows that a question lists
 _SLOT: Final = re.compile(r"<<(\w+)>>")
 _CODE_LIMIT: Final = 20_000

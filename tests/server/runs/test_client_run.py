@@ -4,18 +4,21 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.models.chat import ChatMessage, ChatRequest
+from bayesflow_server.runs import sitting
 from bayesflow_server.runs.proposal_service import ClientAnswer, ProposalService
 from bayesflow_server.runs.request import RunRequest
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import ProposalRecord
-from fakes.houses import Footprint, footprint, open_service, settled
+from fakes.houses import Footprint, footprint, open_service, settled, until
 from fakes.models import FakeModel
 from fakes.optimizers import GoodOptimizer, MessyOptimizer
 from fakes.tasks import answer_addition, request
@@ -167,6 +170,25 @@ async def test_a_run_that_waits_for_its_agent_can_be_cancelled_and_resumed(
         await Agent(agent.service).work(run_id)
         await settled(service, run_id)
         assert await footprint(service, run_id) == undisturbed[0]
+
+
+async def test_waiting_for_the_agent_uses_up_no_minutes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(sitting, "Budget", partial(Budget, clock=lambda: now))
+    asked_in_a_minute = replace(asked(), budget=BudgetLimits(minutes=1))
+    async with open_service(path, FakeModel(answer_addition)) as service:
+        run_id = (await service.start(asked_in_a_minute)).record.run_id
+        agent = Agent(ProposalService(service))
+        while (await service.record(run_id)).status in ("queued", "running", "waiting_for_client"):
+            await until(service, run_id, lambda one: one.status not in ("queued", "running"))
+            now += 3600.0  # the agent thinks
+            agent.patience = agent.accepted + 1
+            await agent.work(run_id)
+        record = await settled(service, run_id)
+    assert (record.status, record.active_seconds) == ("finished", 0.0)
+    assert now > 3600.0
 
 
 async def test_a_workflow_handed_in_is_found_in_the_pool(path: Path) -> None:
