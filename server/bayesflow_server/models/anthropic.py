@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from bayesflow_server.models.chat import (
     ChatMessage,
@@ -24,7 +24,6 @@ from bayesflow_server.models.remote_model import RemoteModel
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
-    from anthropic.types import MessageParam, TextBlockParam
 
 __all__ = ["AnthropicModel", "dial_anthropic"]
 
@@ -40,13 +39,11 @@ _STOP_REASONS: Mapping[str, StopReason] = {
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
     type: str
     text: str = ""
 
 
 class _ReplyUsage(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
     input_tokens: int
     output_tokens: int
     cache_read_input_tokens: int | None = None
@@ -54,9 +51,8 @@ class _ReplyUsage(BaseModel):
 
 
 class _Reply(BaseModel):
-    """What is read of the SDK's message."""
+    """What is read of an answer."""
 
-    model_config = ConfigDict(from_attributes=True)
     content: list[_Block]
     stop_reason: str | None
     usage: _ReplyUsage
@@ -109,32 +105,41 @@ class AnthropicModel(RemoteModel["AsyncAnthropic"]):
         return self._completion(self._read_as(_Reply, message), request)
 
     async def _create(self, client: "AsyncAnthropic", request: ChatRequest) -> object:
-        from anthropic import omit
-
+        # The SDK's plain `post`: see `openai.py`.
         marked = _cache_marks(request.messages)
         system = [
             _block(turn, turn in marked)
             for turn in request.messages
             if turn.role == "system" and turn.content
         ]
-        turns = [_turn(turn, turn in marked) for turn in request.messages if turn.role != "system"]
-        return await client.messages.create(
-            model=self._model,
-            max_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
-            messages=turns,
-            system=system or omit,
-            stop_sequences=[stop for stop in request.stop if stop.strip()] or omit,
-        )
+        asked: dict[str, object] = {
+            "model": self._model,
+            "max_tokens": request.max_tokens or _DEFAULT_MAX_TOKENS,
+            "messages": [
+                {
+                    "role": turn.role,
+                    "content": [_block(turn, True)] if turn in marked else turn.content,
+                }
+                for turn in request.messages
+                if turn.role != "system"
+            ],
+            "system": system,
+            "stop_sequences": [stop for stop in request.stop if stop.strip()],
+        }
+        body = {name: value for name, value in asked.items() if value}
+        return await client.post("/v1/messages", cast_to=object, body=body)
 
     def _completion(self, reply: _Reply, request: ChatRequest) -> Completion:
         said = "".join(block.text for block in reply.content if block.type == "text")
+        # The key goes first: a stop text could leave a part of it.
+        said = self._connection.without_key(said)
         # The API takes no stop text of white space alone ("\n"), so those are cut here.
         cut = cut_at_stop(said, [stop for stop in request.stop if not stop.strip()])
         stop_reason = _STOP_REASONS.get(reply.stop_reason or "", "end")
         cached = reply.usage.cache_read_input_tokens or 0
         written = reply.usage.cache_creation_input_tokens or 0
         return Completion(
-            text=self._connection.without_key(cut.text),
+            text=cut.text,
             usage=Usage(
                 input_tokens=reply.usage.input_tokens + cached + written,
                 output_tokens=reply.usage.output_tokens,
@@ -151,17 +156,9 @@ def _cache_marks(turns: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
     return tuple(islice(shared, _MOST_CACHE_MARKS))
 
 
-def _block(turn: ChatMessage, marked: bool) -> "TextBlockParam":
-    if marked:
-        return {"type": "text", "text": turn.content, "cache_control": {"type": "ephemeral"}}
-    return {"type": "text", "text": turn.content}
-
-
-def _turn(turn: ChatMessage, marked: bool) -> "MessageParam":
-    content = [_block(turn, marked)] if marked else turn.content
-    if turn.role == "assistant":
-        return {"role": "assistant", "content": content}
-    return {"role": "user", "content": content}
+def _block(turn: ChatMessage, marked: bool) -> dict[str, object]:
+    block: dict[str, object] = {"type": "text", "text": turn.content}
+    return block | {"cache_control": {"type": "ephemeral"}} if marked else block
 
 
 def _dropped(request: ChatRequest) -> tuple[str, ...]:

@@ -124,7 +124,8 @@ class Provider:
             key = f"the key in {self.key_variable}" if self.key_variable else "a call without a key"
             hint = " Give the endpoint key=VARIABLE."
             if self.key_variable:
-                hint = f" Put a valid one into {self.key_variable} and start the server anew."
+                anew = f" Put a valid one into {self.key_variable} and start the server anew."
+                hint = anew if status == 401 else ""
             reason = f": {said}" if status == 403 else "."
             return ModelUnavailableError(
                 f"{self.title} refused {key} for {model} (HTTP {status}){reason}{hint}"
