@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from bayesflow_sampler.grammar import PREAMBLE
 from bayesflow_sampler.types import Candidate, Workflow
@@ -30,6 +30,8 @@ __all__ = [
     "shared_text",
 ]
 
+Tier = Literal["strong", "cheap"]
+
 VERSION: Final = "2"
 HISTORY: Final = 40  # workflows that a question lists
 _SLOT: Final = re.compile(r"<<(\w+)>>")
@@ -46,7 +48,8 @@ class PromptTemplates:
         version: Names the set; a changed text is a new version.
         shared: The task and the rules.
         call_llm: The helper that asks the executor (paper Figure 3).
-        tiers: Its parameter `tier`, where the user allows it.
+        strong: What its parameter `tier` can name, where the user allows it.
+        cheap: Likewise.
         exec_code: The helper that runs public tests (paper Figure 4), and the answer's form.
         example: A workflow that shows the form.
         code_example: The same for tasks with public tests.
@@ -64,7 +67,8 @@ class PromptTemplates:
     version: str
     shared: str
     call_llm: str
-    tiers: str
+    strong: str
+    cheap: str
     exec_code: str
     example: str
     code_example: str
@@ -97,7 +101,7 @@ class TaskBrief:
         rounds: T, the most steps of a workflow.
         answer_format: The user's words on the answer's form, or None.
         examples: A few examples. Their text is data and may be hostile.
-        tiers: Whether a workflow may name a model tier.
+        tiers: The model tiers that a workflow may name.
         public_tests: Whether problems bring public tests and an entry point (`exec_code`).
     """
 
@@ -107,7 +111,7 @@ class TaskBrief:
     rounds: int
     answer_format: str | None = None
     examples: tuple[Demonstration, ...] = ()
-    tiers: bool = False
+    tiers: frozenset[Tier] = frozenset()
     public_tests: bool = False
 
 
@@ -148,13 +152,7 @@ def empty_prefix(brief: TaskBrief) -> Workflow:
 
 def shared_text(templates: PromptTemplates, brief: TaskBrief) -> str:
     """The part of a prompt that is the same for every question of a run."""
-    call = _fill(
-        templates.call_llm,
-        {
-            "tier": '\n    tier: Literal["strong", "cheap"] | None = None,' if brief.tiers else "",
-            "tiers": templates.tiers if brief.tiers else "",
-        },
-    )
+    call = _call_llm(templates, brief)
     helpers = [call, templates.exec_code] if brief.public_tests else [call]
     example = templates.code_example if brief.public_tests else templates.example
     answer_format = f"\nForm of the answer: {brief.answer_format}\n" if brief.answer_format else ""
@@ -244,6 +242,17 @@ def edit_question(
 def _fill(template: str, slots: Mapping[str, str]) -> str:
     """Replaces each `<<name>>` once; what a value holds is never looked at again."""
     return _SLOT.sub(lambda match: slots[match[1]], template)
+
+
+def _call_llm(templates: PromptTemplates, brief: TaskBrief) -> str:
+    lines: dict[Tier, str] = {"strong": templates.strong, "cheap": templates.cheap}
+    offered = {tier: line for tier, line in lines.items() if tier in brief.tiers}
+    names = ", ".join(f'"{tier}"' for tier in offered)
+    slots = {
+        "tier": f"\n    tier: Literal[{names}] | None = None," if offered else "",
+        "tiers": "".join(offered.values()),
+    }
+    return _fill(templates.call_llm, slots)
 
 
 def _scored(candidate: Candidate) -> dict[str, str]:

