@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,19 +38,38 @@ class ServerProcess:
     Attributes:
         process: The process.
         notifications: Messages without an answer's id.
+        said: Every line it wrote to stdout so far.
     """
 
-    def __init__(self, db: Path, script: Path | None) -> None:
+    def __init__(
+        self,
+        db: Path,
+        script: Path | None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        """Starts it.
+
+        Args:
+            db: Its database file; it runs in the folder of that.
+            script: What the scripted model answers.
+            environment: Further variables.
+            log: Where its stderr goes; without one it must say little, or it comes to a stop.
+        """
         command = server_command(db, script)
-        self.process = subprocess.Popen(
-            [command.command, *command.args],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=command.env,
-            cwd=db.parent,
-        )
+        with ExitStack() as opened:
+            stderr = subprocess.PIPE if log is None else opened.enter_context(log.open("wb"))
+            self.process = subprocess.Popen(
+                [command.command, *command.args],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=dict(command.env or {}) | dict(environment or {}),
+                cwd=db.parent,
+            )
         self.notifications: list[Object] = []
+        self.said: list[bytes] = []
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -82,6 +101,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         while True:
             line = self.process.stdout.readline()
+            self.said.append(line)
             assert line, self.process.stderr and self.process.stderr.read().decode()
             message = json.loads(line)
             assert message["jsonrpc"] == "2.0"

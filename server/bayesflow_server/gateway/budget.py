@@ -244,7 +244,7 @@ class Budget:
             f"{need.tokens}",
             "usd": f"{paid} of {self.limits.usd} US dollars, and the next call may cost "
             f"{need.usd:.4f}",
-            "minutes": f"{self.seconds / 60:.1f} of {self.limits.minutes} minutes",
+            "minutes": f"{self.seconds / 60:.3g} of {self.limits.minutes} minutes",
         }[limit]
         return BudgetSpentError(
             f"The budget is spent ({spent}); everything found so far is kept. "
