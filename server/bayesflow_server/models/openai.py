@@ -164,8 +164,7 @@ class OpenAIModel(RemoteModel["AsyncOpenAI"]):
         return await client.post("/chat/completions", cast_to=object, body=body)
 
     def _read(self, answer: object) -> _Reply:
-        told = cast("Mapping[str, object]", answer) if isinstance(answer, Mapping) else {}
-        if told.get("error") is not None:
+        if _tells_error(answer):
             raise self._told_with_success(answer)
         reply = self._read_as(_Reply, answer)
         if any(choice.finish_reason == "error" for choice in reply.choices):
@@ -194,6 +193,11 @@ class OpenAIModel(RemoteModel["AsyncOpenAI"]):
             stop_reason="stop_sequence" if cut.cut else outcome(cut.text, stop_reason),
             dropped=attempt.dropped,
         )
+
+
+def _tells_error(answer: object) -> bool:
+    told = cast("Mapping[str, object]", answer)
+    return isinstance(answer, Mapping) and told.get("error") is not None
 
 
 def _share(reply: _Reply, index: int) -> Usage:
