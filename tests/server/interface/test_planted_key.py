@@ -81,12 +81,16 @@ async def chat(request: Received) -> bytes:
     if model == "page":
         return raw(httpx2.Response(200, text=f"<html>{key}</html>", headers=said))
     text = GoodOptimizer()(written(request)) if model == "writer" else "7"
-    return raw(openai_reply(f"{text}\n\nYou sent {key}."))
+    reply = openai_reply(f"{text}\n\nYou sent {key}.")
+    reply.headers.update(said)
+    return raw(reply)
 
 
 async def claude(request: Received) -> bytes:
     """An executor that repeats the key in each answer."""
-    return raw(anthropic_reply(f"{answer_addition(written(request))} {request.headers}"))
+    reply = anthropic_reply(f"{answer_addition(written(request))} {request.headers}")
+    reply.headers["x-you-sent"] = request.headers["authorization"]
+    return raw(reply)
 
 
 async def nobody(_: Received) -> bytes:
