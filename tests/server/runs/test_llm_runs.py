@@ -45,7 +45,8 @@ async def test_a_run_written_by_a_model_finds_a_workflow_and_measures_it(
         ended = await house.run()
         report, left = ended.report, await house.footprint(ended)
         view = await house.pool(ended)
-    assert report.test.rows == report.baseline.test.rows == 7  # type: ignore[union-attr]
+    assert report.baseline.test is not None
+    assert report.test.rows == report.baseline.test.rows == 7
     assert report.test.score > 0.5
     assert report.gain.delta > 0
     origins = Counter(item.row.entry.origin for item in view.items)
