@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import RowSet
@@ -44,21 +45,31 @@ class Workflow:
 """
 
 
+class _Seconds(NamedTuple):
+    """One run: a gateway's first 200 rows, when it has yet to find how much may be in flight, and
+    the next 200."""
+
+    first: float
+    next: float
+
+
 def single_call() -> list[Figure]:
     """Over the wire, and with a model in this process."""
     with stub_endpoint(Mood(latency=_LATENCY)) as port:
         wire = asyncio.run(_over_the_wire(port))
     scripted = ScriptedModel(lambda _: "yes", latency_seconds=_LATENCY, concurrency=_CONCURRENT)
     inside = asyncio.run(_best(scripted))
-    what = f"one single-call workflow on {_ROWS} rows, 50 ms, {_CONCURRENT}-way"
+    return [*_figures("OpenAI SDK", wire), *_figures("scripted", inside)]
+
+
+def _figures(model: str, seconds: _Seconds) -> list[Figure]:
+    what = f"one single-call workflow on {_ROWS} rows, 50 ms, {_CONCURRENT}-way, {model}"
     goal = f"at most {_GOAL} s (floor 0.20)"
-    return [
-        Figure(f"{what}, OpenAI SDK", goal, f"{wire:.2f} s", wire <= _GOAL),
-        Figure(f"{what}, scripted", goal, f"{inside:.2f} s", inside <= _GOAL),
-    ]
+    pairs = (("in a run", seconds.next), ("a server's first", seconds.first))
+    return [Figure(f"{what}, {when}", goal, f"{took:.2f} s", took <= _GOAL) for when, took in pairs]
 
 
-async def _over_the_wire(port: int) -> float:
+async def _over_the_wire(port: int) -> _Seconds:
     endpoint = f"stub=http://127.0.0.1:{port}/v1,concurrency={_CONCURRENT}"
     models = ModelRegistry({}, endpoints=parse_endpoints([endpoint]))
     try:
@@ -67,13 +78,15 @@ async def _over_the_wire(port: int) -> float:
         await models.aclose()
 
 
-async def _best(model: ChatModel) -> float:
-    return min([await _run(model) for _ in range(3)])
+async def _best(model: ChatModel) -> _Seconds:
+    runs = [await _run(model) for _ in range(3)]
+    return _Seconds(min(one.first for one in runs), min(one.next for one in runs))
 
 
-async def _run(model: ChatModel) -> float:
+async def _run(model: ChatModel) -> _Seconds:
     rows = tuple(
-        Row(id=str(index), problem=f"Say yes to {index}.", target="yes") for index in range(_ROWS)
+        Row(id=str(index), problem=f"Say yes to {index}.", target="yes")
+        for index in range(2 * _ROWS + 1)
     )
     with tempfile.TemporaryDirectory() as folder:
         async with (
@@ -85,14 +98,19 @@ async def _run(model: ChatModel) -> float:
             )
             evaluator = Evaluator(
                 scope="run_bench",
-                rows={"validation": rows, "selection": rows[:1]},
+                rows={"validation": rows},
                 scorer=Exact(),
                 session=session,
                 sandbox=sandbox,
                 store=store,
             )
             workflow = parse_workflow(_WORKFLOW)
-            await evaluator.score(workflow, RowSet("selection", (0,)))
-            started = time.perf_counter()
-            await evaluator.score(workflow, RowSet("validation", tuple(range(_ROWS))))
-            return time.perf_counter() - started
+
+            async def timed(first: int, count: int) -> float:
+                started = time.perf_counter()
+                positions = tuple(range(first, first + count))
+                await evaluator.score(workflow, RowSet("validation", positions))
+                return time.perf_counter() - started
+
+            await timed(0, 1)
+            return _Seconds(await timed(1, _ROWS), await timed(_ROWS + 1, _ROWS))

@@ -37,6 +37,7 @@ _SUGGESTED = (
     "openai:gpt-5-mini",
     "openai:gpt-5",
 )
+_LONGEST_SPEC = 200
 _SCRIPT_VARIABLE = "BAYESFLOW_SCRIPTED_MODEL"
 _NOT_MODELS = {
     "grammar": "'grammar' writes workflows but answers no questions: use it as the optimizer",
@@ -119,6 +120,16 @@ class ModelRegistry:
         Raises:
             ModelUnavailableError: With one sentence that says what to do.
         """
+        if "://" in spec:
+            raise ModelUnavailableError(
+                "A model is not named by a URL: an endpoint gets its name when the server is "
+                f"launched (--endpoint NAME=URL), and a model is one of {self._forms()}."
+            )
+        if not spec.isprintable() or len(spec) > _LONGEST_SPEC:
+            raise ModelUnavailableError(
+                f"A model's name is printable text of at most {_LONGEST_SPEC} characters: write "
+                f"{self._forms()}."
+            )
         if spec in _NOT_MODELS:
             raise ModelUnavailableError(
                 f"{_NOT_MODELS[spec]}, and as executor one of {self._forms()}."
