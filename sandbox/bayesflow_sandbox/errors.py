@@ -4,6 +4,7 @@
     ├── LimitsError             a limit outside its range (also a ValueError)
     ├── SandboxClosedError      used after ``aclose()``, or closed while it was running
     ├── SandboxUnavailableError the interpreter cannot be started on this machine
+    ├── ProtocolError           a sandboxed process sent what it may not
     └── CallRefusedError        raised *by a host handler*: the workflow asked for the impossible
 
 A workflow that fails is data (``Outcome``), not an exception. ``CallRefusedError`` is the one error
@@ -15,6 +16,7 @@ unchanged.
 __all__ = [
     "CallRefusedError",
     "LimitsError",
+    "ProtocolError",
     "SandboxClosedError",
     "SandboxError",
     "SandboxUnavailableError",
@@ -45,6 +47,10 @@ class SandboxClosedError(SandboxError):
 
 class SandboxUnavailableError(SandboxError):
     """The interpreter cannot be started on this machine; the message says what to do."""
+
+
+class ProtocolError(SandboxError):
+    """A sandboxed process sent what it may not: bytes that are no frame, value or message."""
 
 
 class CallRefusedError(SandboxError):

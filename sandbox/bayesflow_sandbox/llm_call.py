@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from bayesflow_sandbox.plain import Foreign
+
 __all__ = ["LLMCall", "LLMTurn", "Role", "Tier", "parse_llm_call"]
 
 Role = Literal["system", "user", "assistant"]
@@ -199,4 +201,6 @@ def _texts(call: LLMCall) -> list[str]:
 
 
 def _kind(value: object) -> str:
+    if isinstance(value, Foreign):
+        return value.type_name
     return "None" if value is None else type(value).__name__

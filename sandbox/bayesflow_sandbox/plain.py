@@ -7,15 +7,27 @@ the interpreter's UTF-8 text cannot hold: a model's or a data set's text may hav
 """
 
 import math
+from dataclasses import dataclass
 from typing import Final, cast
 
 from bayesflow_sandbox.outcome import JsonValue, ReturnValue
 
-__all__ = ["NotPlainError", "TooLargeError", "plain_value", "without_surrogates"]
+__all__ = ["Foreign", "NotPlainError", "TooLargeError", "plain_value", "without_surrogates"]
 
 _MAX_DEPTH: Final = 32
 _MAX_INT_BITS: Final = 1024
 _NODE_BYTES: Final = 2  # a value's share of JSON punctuation
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Stands for a value that could not cross: an object, or a container that may not be built.
+
+    Attributes:
+        type_name: Its class's name, as its side says.
+    """
+
+    type_name: str
 
 
 class NotPlainError(ValueError):
@@ -77,9 +89,9 @@ class _Copier:
             return [self.copy(item, depth + 1) for item in items]
         if isinstance(value, dict):
             return self._copy_dict(cast("dict[object, object]", value), depth)
+        kind = value.type_name if isinstance(value, Foreign) else type(value).__name__
         raise NotPlainError(
-            f"the workflow returned a value of type {type(value).__name__}: return text, numbers, "
-            "lists or dicts"
+            f"the workflow returned a value of type {kind}: return text, numbers, lists or dicts"
         )
 
     def _copy_dict(self, value: dict[object, object], depth: int) -> dict[str, JsonValue]:

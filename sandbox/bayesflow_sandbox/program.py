@@ -54,6 +54,7 @@ class Program:
     Attributes:
         code: The whole text.
         offset: Lines in front of the user's source.
+        source: The user's text as it is, for an engine with a world of its own.
         lines: The user's source.
         headers: Its step headers.
         call: Lines of ``__call__``.
@@ -61,6 +62,7 @@ class Program:
 
     code: str
     offset: int
+    source: str
     lines: tuple[str, ...]
     headers: tuple[StepHeader, ...]
     call: range
@@ -71,7 +73,11 @@ class Program:
         The line is the innermost one in the user's source; the step is that of the innermost line
         in ``__call__``, so a failing helper function is charged to the step that called it.
         """
-        inner = [n - self.offset for n in frames if 0 < n - self.offset <= len(self.lines)]
+        return self.place_in_source([line - self.offset for line in frames])
+
+    def place_in_source(self, frames: list[int]) -> Place:
+        """Places a traceback given as lines of the user's source; lines outside it are dropped."""
+        inner = [line for line in frames if 0 < line <= len(self.lines)]
         if not inner:
             return Place()
         called = [line for line in inner if line in self.call]
@@ -101,6 +107,7 @@ def compile_program(source: str) -> Program:
     return Program(
         code=before + rewritten + _CALL,
         offset=before.count("\n"),
+        source=text,
         lines=tuple(source_lines(source)),
         headers=step_headers(source, call),
         call=range(call.lineno, (call.end_lineno or call.lineno) + 1),

@@ -1,0 +1,66 @@
+"""One child: takes its end of the channel, confines itself, reads its job, runs it, ends.
+
+A profile says what a child does. ``begin`` runs before the lock and may still open what the
+profile needs; what it returns runs behind the lock and is the first to read from the wire.
+Called by ``zygote`` in the process that it has just forked.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from bayesflow_sandbox.locked import workflow
+from bayesflow_sandbox.locked.channel import Wire
+from bayesflow_sandbox.locked.codec import encode
+from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, LockdownError
+from bayesflow_sandbox.locked.streams import Sink
+
+__all__ = ["OUT_OF_MEMORY", "PROFILES", "Profile", "live"]
+
+Profile = Callable[[], Callable[[Wire], None]]
+
+PROFILES: Final[dict[str, Profile]] = {"workflow": workflow.begin}
+
+# The exit status of a child that had no memory left to say so.
+OUT_OF_MEMORY: Final = 77
+_WIRE: Final = 3
+_MAX_DESCRIPTORS: Final = 256
+
+
+def live(
+    descriptor: int,
+    profile: str,
+    lockdown: Lockdown,
+    allowance: Allowance,
+    without: frozenset[str],
+) -> NoReturn:
+    """Lives one child's life.
+
+    Args:
+        descriptor: The child's end of the channel.
+        profile: A key of ``PROFILES``.
+        lockdown: How to confine.
+        allowance: What the child may use.
+        without: Defences that a test switches off.
+    """
+    status = 1
+    try:
+        os.dup2(descriptor, _WIRE)
+        os.closerange(_WIRE + 1, _MAX_DESCRIPTORS)
+        wire = Wire(_WIRE)
+        sys.stdin = sys.__stdin__ = Sink()
+        sys.stdout = sys.__stdout__ = Sink()
+        sys.stderr = sys.__stderr__ = Sink()
+        run = PROFILES[profile]()
+        try:
+            lockdown.enter(allowance, without)
+        except LockdownError as error:
+            wire.send(b"X", encode(str(error)[:500], 4_000))
+        else:
+            run(wire)
+        status = 0
+    except MemoryError:
+        status = OUT_OF_MEMORY
+    finally:
+        os._exit(status)
