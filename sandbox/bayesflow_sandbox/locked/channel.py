@@ -12,13 +12,16 @@ from typing import Final, NamedTuple
 
 from bayesflow_sandbox.errors import ProtocolError
 
-__all__ = ["KINDS", "Channel", "Frame", "Wire"]
+__all__ = ["KINDS", "OUT_OF_MEMORY", "Channel", "Frame", "Wire"]
 
 _HEADER: Final = struct.Struct(">IB")
 
 # host → child: a job, an answer. child → host: a call, a returned value, a failure, a limit that
 # was reached, a process that could not be confined.
 KINDS: Final = frozenset(b"JACRFLX")
+
+# The exit status of a child that had no memory left to say so.
+OUT_OF_MEMORY: Final = 77
 
 
 class Frame(NamedTuple):
@@ -51,7 +54,7 @@ class Channel:
         return cls(reader, writer, max_bytes)
 
     async def send(self, kind: bytes, body: bytes) -> None:
-        """Sends a frame; waits while the child reads too slowly. To a dead child it does nothing."""
+        """Sends a frame; waits while the child reads too slowly; does nothing if it is gone."""
         if self._writer.is_closing():
             return
         self._writer.write(_HEADER.pack(len(body), kind[0]) + body)

@@ -8,22 +8,20 @@ Called by ``zygote`` in the process that it has just forked.
 import os
 import sys
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO, cast
 
 from bayesflow_sandbox.locked import workflow
-from bayesflow_sandbox.locked.channel import Wire
+from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Wire
 from bayesflow_sandbox.locked.codec import encode
 from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, LockdownError
 from bayesflow_sandbox.locked.streams import Sink
 
-__all__ = ["OUT_OF_MEMORY", "PROFILES", "Profile", "live"]
+__all__ = ["PROFILES", "Profile", "live"]
 
 Profile = Callable[[], Callable[[Wire], None]]
 
 PROFILES: Final[dict[str, Profile]] = {"workflow": workflow.begin}
 
-# The exit status of a child that had no memory left to say so.
-OUT_OF_MEMORY: Final = 77
 _WIRE: Final = 3
 _MAX_DESCRIPTORS: Final = 256
 
@@ -49,9 +47,7 @@ def live(
         os.dup2(descriptor, _WIRE)
         os.closerange(_WIRE + 1, _MAX_DESCRIPTORS)
         wire = Wire(_WIRE)
-        sys.stdin = sys.__stdin__ = Sink()
-        sys.stdout = sys.__stdout__ = Sink()
-        sys.stderr = sys.__stderr__ = Sink()
+        sys.stdin = sys.stdout = sys.stderr = cast("TextIO", Sink())
         run = PROFILES[profile]()
         try:
             lockdown.enter(allowance, without)

@@ -8,8 +8,8 @@ memory are bounded before anything is built. Its only error is ``ProtocolError``
 """
 
 import struct
-from collections.abc import Callable, Iterable
-from typing import Final, cast
+from collections.abc import Callable, ItemsView, Iterable
+from typing import Any, Final, cast
 
 from bayesflow_sandbox.errors import ProtocolError
 from bayesflow_sandbox.plain import Foreign
@@ -22,6 +22,9 @@ _MAX_NAME: Final = 80
 
 _NONE, _TRUE, _FALSE, _INT, _FLOAT, _COMPLEX, _TEXT, _BYTES = b"NTFifcsb"
 _LIST, _TUPLE, _SET, _FROZEN, _DICT, _FOREIGN = b"ltezdo"
+
+
+_KINDS: Final[dict[Any, int]] = {list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZEN}
 
 
 class NotEncodableError(ValueError):
@@ -48,8 +51,8 @@ def decode(data: bytes, max_nodes: int = MAX_NODES, *, any_keys: bool = False) -
         data: What ``encode`` made, or anything else.
         max_nodes: The most values, inner ones included.
         any_keys: Whether to build sets and dicts whose keys are not text. Numbers hash as the
-            sender likes, so that a few thousand keys keep the reader busy for minutes: without, they
-            become ``Foreign``.
+            sender likes, so a few thousand keys could keep the reader busy for minutes: without,
+            such containers become ``Foreign``.
 
     Raises:
         ProtocolError: The bytes stand for no value, or for too many, or for one too deep.
@@ -112,16 +115,16 @@ class _Encoder:
             self._sized(_BYTES, bytes(value))
 
     def _dict(self, value: dict[object, object], depth: int) -> None:
-        items = list(dict.items(value))
+        items = list(_items(value))
         self._put(bytes((_DICT,)) + _count(len(items)))
         for key, item in items:
             self.write(key, depth + 1)
             self.write(item, depth + 1)
 
     def _other(self, value: object, depth: int) -> None:
-        for kind, tag in ((list, _LIST), (tuple, _TUPLE), (set, _SET), (frozenset, _FROZEN)):
+        for kind, tag in _KINDS.items():
             if isinstance(value, kind):
-                items = list(cast("Iterable[object]", kind.__iter__(value)))
+                items = list(cast("Iterable[object]", kind.__iter__(cast("Any", value))))
                 self._put(bytes((tag,)) + _count(len(items)))
                 for item in items:
                     self.write(item, depth + 1)
@@ -220,6 +223,8 @@ class _Decoder:
         return taken
 
 
+# Not the method of a subclass.
+_items: Final[Callable[[dict[object, object]], ItemsView[object, object]]] = dict.items
 _SIMPLE: Final[dict[int, object]] = {_NONE: None, _TRUE: True, _FALSE: False}
 _FIXED: Final = {_FLOAT: (8, ">d"), _COMPLEX: (16, ">dd")}
 _SEQUENCES: Final[dict[int, Callable[[list[object]], object]]] = {

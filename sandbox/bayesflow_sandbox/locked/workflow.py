@@ -6,6 +6,7 @@ output) end the process here, past any ``except``; CPU time, memory and wall tim
 """
 
 import asyncio
+import inspect
 import os
 import selectors
 import sys
@@ -14,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TextIO, cast
 
 from bayesflow_sandbox.locked import world
 from bayesflow_sandbox.locked.channel import Frame, Wire
@@ -28,6 +29,7 @@ _MAX_CALL_BYTES: Final = 2 << 20
 _MAX_CALL_NODES: Final = 9_000
 _MAX_MESSAGE: Final = 1_000
 _KEPT_LINES: Final = 16
+_MAX_REPORT_BYTES: Final = 20_000
 _ERRORS: Final[dict[str, type[Exception]]] = {"TypeError": TypeError, "ValueError": ValueError}
 _TYPING: Final = ("Any", "Dict", "List", "Optional", "Tuple", "Union")
 
@@ -51,21 +53,22 @@ def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
     source, arguments, seed, sleep_seconds, output_bytes, return_bytes = job
     world.seed_random(seed)
     bounds = _Bounds(wire, sleep_seconds)
-    sys.stdout = sys.__stdout__ = Sink(output_bytes, partial(bounds.reached, "output_bytes"))
+    printed = Sink(output_bytes, partial(bounds.reached, "output_bytes"))
+    sys.stdout = cast("TextIO", printed)
     setattr(time, "sleep", bounds.sleep)  # noqa: B010 - a type checker forbids the plain form
     asyncio.sleep = asyncio.tasks.sleep = bounds.sleep_async  # type: ignore[assignment]
     try:
         value = _returned(loop, wire, source, arguments)
     except MemoryError as error:
-        wire.send(b"L", encode(["memory_bytes", failure_of(error)[2]], 4_000))
+        wire.send(b"L", _limit("memory_bytes", _lines_of(error, FILENAME)))
         return
     except BaseException as error:  # whatever a workflow can raise is its failure
-        wire.send(b"F", encode(failure_of(error), 20_000))
+        wire.send(b"F", encode(failure_of(error), _MAX_REPORT_BYTES))
         return
     try:
         body = encode(value, return_bytes)
     except NotEncodableError:
-        wire.send(b"L", encode(["return_bytes", []], 4_000))
+        wire.send(b"L", _limit("return_bytes", []))
     else:
         wire.send(b"R", body)
 
@@ -94,6 +97,14 @@ async def _awaited(made: Callable[..., Any], arguments: list[object]) -> object:
 
 def failure_of(error: BaseException, filename: str = FILENAME) -> list[object]:
     """Returns an exception's type, message, and lines in a file, outermost first."""
+    try:
+        message = str(error)
+    except BaseException:  # its __str__ is the workflow's
+        message = "an exception that cannot be printed"
+    return [type(error).__name__[:80], message[:_MAX_MESSAGE], _lines_of(error, filename)]
+
+
+def _lines_of(error: BaseException, filename: str) -> list[int]:
     lines: list[int] = []
     trace = error.__traceback__
     while trace is not None:
@@ -102,11 +113,11 @@ def failure_of(error: BaseException, filename: str = FILENAME) -> list[object]:
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and error.filename == filename and error.lineno:
         lines.append(error.lineno)
-    try:
-        message = str(error)
-    except BaseException:  # its __str__ is the workflow's
-        message = "an exception that cannot be printed"
-    return [type(error).__name__[:80], message[:_MAX_MESSAGE], _ends(lines)]
+    return _ends(lines)
+
+
+def _limit(limit: str, lines: list[int]) -> bytes:
+    return encode([limit, _ends(lines)], _MAX_REPORT_BYTES)
 
 
 def _ends(lines: list[int]) -> list[int]:
@@ -124,12 +135,12 @@ class _Bounds:
 
     def reached(self, limit: str) -> NoReturn:
         lines: list[int] = []
-        frame: types.FrameType | None = sys._getframe(1)
+        frame: types.FrameType | None = inspect.currentframe()
         while frame is not None:
             if frame.f_code.co_filename == FILENAME:
                 lines.insert(0, frame.f_lineno)
             frame = frame.f_back
-        self._wire.send(b"L", encode([limit, _ends(lines)], 4_000))
+        self._wire.send(b"L", _limit(limit, lines))
         os._exit(0)
 
     def sleep(self, seconds: float) -> None:

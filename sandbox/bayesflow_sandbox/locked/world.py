@@ -1,4 +1,4 @@
-"""The world a child's Python lives in: a clock that stands, and randomness that is the seed's alone.
+"""A child's surroundings: a clock that stands, and randomness that is the seed's alone.
 
 Results may not depend on when, or how often, something ran; the other engine does the same. The
 zygote installs this once and its children inherit it. It is a convenience, not a defence.
@@ -24,7 +24,7 @@ class _Random(random.Random):
 
     source: random.Random | None = None
 
-    def seed(
+    def seed(  # type: ignore[override]
         self, a: int | float | str | bytes | bytearray | None = None, version: int = 2
     ) -> None:
         if a is None and self.source is not None:

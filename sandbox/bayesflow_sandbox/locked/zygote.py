@@ -21,6 +21,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 from bayesflow_sandbox.locked import child, world
@@ -86,7 +87,7 @@ class _Zygote:
         self._address_space = address_space
         self._children: dict[int, _Child] = {}
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def obey(self) -> NoReturn:
@@ -168,6 +169,10 @@ class _Zygote:
             self._control.send(json.dumps(message).encode())
         except OSError:  # the host is gone: the next read says so
             return
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler, so that the signal wakes the poll."""
 
 
 def _die_with_parent(libc: ctypes.CDLL, parent: int | None = None) -> None:
