@@ -4,24 +4,38 @@
         outcome = await sandbox.run_workflow(source, ["What is 6 times 7?"], host)
 
 A workflow that fails is data (``Outcome``); what goes wrong on the host's side is an exception.
+
+Monty runs first: it is quick and runs everywhere. What it lacks the Python for goes to the locked
+engine, where the machine can lock a process in; this is remembered, so once for a workflow. The
+second try hears the answers of the first (``replay``).
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from types import TracebackType
-from typing import Self
+from typing import Final, Literal, Self
 
 from bayesflow_sandbox.door import Door
+from bayesflow_sandbox.errors import SandboxUnavailableError
 from bayesflow_sandbox.host import WorkflowHost, workflow_functions
 from bayesflow_sandbox.limits import Limits
+from bayesflow_sandbox.locked.engine import LockedEngine
+from bayesflow_sandbox.locked.kernel import missing
 from bayesflow_sandbox.monty import MontyEngine
 from bayesflow_sandbox.outcome import Failure, JsonValue, Outcome
 from bayesflow_sandbox.policy import Violation
-from bayesflow_sandbox.program import prepare
+from bayesflow_sandbox.program import Program, prepare
+from bayesflow_sandbox.replay import ReplayHost
 from bayesflow_sandbox.steps import source_lines
 
-__all__ = ["Sandbox"]
+__all__ = ["DEFAULT_LIMITS", "EngineName", "Sandbox"]
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS: Final = Limits()
+EngineName = Literal["monty", "locked"]
+
+_REMEMBERED: Final = 4_096
 
 
 class Sandbox:
@@ -34,12 +48,18 @@ class Sandbox:
         workers: The most executions at a time; a call beyond that waits for a free worker. An
             execution keeps its worker while it waits for ``call_llm``, so take at least the number
             of model calls wanted in flight.
+        engine: The only engine to use; None: Monty, and the locked one where Monty lacks a feature.
     """
 
-    def __init__(self, *, workers: int = 32) -> None:
+    def __init__(self, *, workers: int = 32, engine: EngineName | None = None) -> None:
         if workers < 1:
             raise ValueError(f"workers={workers} must be at least 1")
-        self._engine = MontyEngine(workers)
+        self._monty = MontyEngine(workers)
+        self._locked = LockedEngine(workers)
+        self._only = engine
+        self._can_lock: bool | None = None
+        # Sources that Monty cannot run, the latest last.
+        self._need_locked: OrderedDict[bytes, None] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,22 +97,74 @@ class Sandbox:
 
         Raises:
             SandboxClosedError: The sandbox is closed, or was closed while the workflow ran.
-            SandboxUnavailableError: The interpreter cannot be started on this machine.
+            SandboxUnavailableError: No engine that may be used can be started on this machine.
             BaseException: What the host raised, other than ``CallRefusedError``: the same object.
                 The workflow is stopped then and cannot prevent it.
         """
         program = prepare(source)
         if isinstance(program, tuple):
             return Outcome(failure=_refusal(source, program[0]))
-        door = Door(workflow_functions(host), host.get_usage_summary, limits.host_calls)
-        return await self._engine.run(program, arguments, door, limits, seed)
+        if self._only == "monty" or (self._only is None and not self._locks()):
+            return await _run(self._monty, program, arguments, host, limits, seed)
+        if self._only == "locked" or self._is_remembered(program):
+            return await _run(self._locked, program, arguments, host, limits, seed)
+        replay = ReplayHost(host)
+        try:
+            first = await _run(self._monty, program, arguments, replay, limits, seed)
+            if not first.unsupported:
+                return first
+            replay.restart()
+            try:
+                second = await _run(self._locked, program, arguments, replay, limits, seed)
+            except SandboxUnavailableError:
+                self._can_lock = False
+                return first
+            self._remember(program)
+            return replace(second, seconds=first.seconds + second.seconds)
+        finally:
+            await replay.aclose()
 
     async def aclose(self) -> None:
         """Stops executions in flight (``SandboxClosedError``) and ends the processes. Idempotent.
 
         Close before the interpreter exits: the engine's threads need a moment to leave.
         """
-        await self._engine.aclose()
+        await self._monty.aclose()
+        await self._locked.aclose()
+
+    def _locks(self) -> bool:
+        """Whether the locked engine may be tried on this machine."""
+        if self._can_lock is None:
+            self._can_lock = missing() is None
+        return self._can_lock
+
+    def _is_remembered(self, program: Program) -> bool:
+        key = _key(program)
+        if key not in self._need_locked:
+            return False
+        self._need_locked.move_to_end(key)
+        return True
+
+    def _remember(self, program: Program) -> None:
+        self._need_locked[_key(program)] = None
+        if len(self._need_locked) > _REMEMBERED:
+            self._need_locked.popitem(last=False)
+
+
+async def _run(
+    engine: MontyEngine | LockedEngine,
+    program: Program,
+    arguments: Sequence[JsonValue],
+    host: WorkflowHost,
+    limits: Limits,
+    seed: int,
+) -> Outcome:
+    door = Door(workflow_functions(host), host.get_usage_summary, limits.host_calls)
+    return await engine.run(program, arguments, door, limits, seed)
+
+
+def _key(program: Program) -> bytes:
+    return sha256(program.source.encode("utf-8", "surrogatepass")).digest()
 
 
 def _refusal(source: str, violation: Violation) -> Failure:

@@ -4,7 +4,14 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
+
 from bayesflow_sandbox.llm_call import LLMCall
+from bayesflow_sandbox.locked.kernel import missing
+
+NO_LOCK = missing()
+needs_lock = pytest.mark.skipif(NO_LOCK is not None, reason=NO_LOCK or "")
+ENGINES = [pytest.param("monty"), pytest.param("locked", marks=needs_lock)]
 
 HEADER = """\
 class Workflow:
@@ -36,3 +43,4 @@ class EchoHost:
 
     def get_usage_summary(self) -> Mapping[str, float]:
         return {"total_cost": 0.25 * len(self.calls)}
+

@@ -8,13 +8,13 @@ memory are bounded before anything is built. Its only error is ``ProtocolError``
 """
 
 import struct
-from collections.abc import Callable, ItemsView, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from bayesflow_sandbox.errors import ProtocolError
-from bayesflow_sandbox.plain import Foreign
+from bayesflow_sandbox.plain import Foreign, NotPlainError, TooLargeError
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "NotEncodableError", "decode", "encode"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "decode", "encode"]
 
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000
@@ -27,17 +27,14 @@ _LIST, _TUPLE, _SET, _FROZEN, _DICT, _FOREIGN = b"ltezdo"
 _KINDS: Final[dict[Any, int]] = {list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZEN}
 
 
-class NotEncodableError(ValueError):
-    """A value is too large, too deep, or refers to itself."""
-
-
 def encode(value: object, max_bytes: int, max_nodes: int = MAX_NODES) -> bytes:
     """Returns a value as bytes. Objects that are not plain data become ``Foreign``.
 
     Subclasses of plain types are sent as what they are a kind of.
 
     Raises:
-        NotEncodableError: More bytes or values than allowed, or nested deeper than ``MAX_DEPTH``.
+        TooLargeError: It has more bytes or values than allowed.
+        NotPlainError: It is nested deeper than ``MAX_DEPTH``, or within itself.
     """
     encoder = _Encoder(max_bytes, max_nodes)
     encoder.write(value, 0)
@@ -86,10 +83,10 @@ class _Encoder:
 
     def write(self, value: object, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise NotEncodableError(f"a value is nested more than {MAX_DEPTH} deep")
+            raise NotPlainError(f"a value is nested more than {MAX_DEPTH} deep")
         self._nodes -= 1
         if self._nodes < 0:
-            raise NotEncodableError("too many values")
+            raise TooLargeError("too many values")
         if value is None:
             self._put(b"N")
         elif value is True or value is False:
@@ -115,7 +112,7 @@ class _Encoder:
             self._sized(_BYTES, bytes(value))
 
     def _dict(self, value: dict[object, object], depth: int) -> None:
-        items = list(_items(value))
+        items = list(dict[object, object].items(value))  # not a subclass's method
         self._put(bytes((_DICT,)) + _count(len(items)))
         for key, item in items:
             self.write(key, depth + 1)
@@ -139,7 +136,7 @@ class _Encoder:
     def _put(self, chunk: bytes) -> None:
         self._bytes -= len(chunk)
         if self._bytes < 0:
-            raise NotEncodableError("too many bytes")
+            raise TooLargeError("too many bytes")
         self.chunks.append(chunk)
 
 
@@ -223,8 +220,6 @@ class _Decoder:
         return taken
 
 
-# Not the method of a subclass.
-_items: Final[Callable[[dict[object, object]], ItemsView[object, object]]] = dict.items
 _SIMPLE: Final[dict[int, object]] = {_NONE: None, _TRUE: True, _FALSE: False}
 _FIXED: Final = {_FLOAT: (8, ">d"), _COMPLEX: (16, ">dd")}
 _SEQUENCES: Final[dict[int, Callable[[list[object]], object]]] = {

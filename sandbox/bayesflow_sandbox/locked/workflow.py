@@ -19,12 +19,14 @@ from typing import Any, Final, NoReturn, TextIO, cast
 
 from bayesflow_sandbox.locked import world
 from bayesflow_sandbox.locked.channel import Frame, Wire
-from bayesflow_sandbox.locked.codec import NotEncodableError, decode, encode
+from bayesflow_sandbox.locked.codec import decode, encode
 from bayesflow_sandbox.locked.streams import Sink
+from bayesflow_sandbox.plain import NotPlainError, TooLargeError
 
 __all__ = ["FILENAME", "begin", "failure_of"]
 
 FILENAME: Final = "<workflow>"
+_MAX_JOB_NODES: Final = 1_000_000
 _MAX_CALL_BYTES: Final = 2 << 20
 _MAX_CALL_NODES: Final = 9_000
 _MAX_MESSAGE: Final = 1_000
@@ -49,7 +51,7 @@ def begin() -> Callable[[Wire], None]:
 
 
 def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
-    job = cast("list[Any]", decode(wire.receive().body, any_keys=True))
+    job = cast("list[Any]", decode(wire.receive().body, _MAX_JOB_NODES, any_keys=True))
     source, arguments, seed, sleep_seconds, output_bytes, return_bytes = job
     world.seed_random(seed)
     bounds = _Bounds(wire, sleep_seconds)
@@ -67,8 +69,10 @@ def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
         return
     try:
         body = encode(value, return_bytes)
-    except NotEncodableError:
+    except TooLargeError:
         wire.send(b"L", _limit("return_bytes", []))
+    except NotPlainError as error:
+        wire.send(b"F", _failure("InvalidReturnValue", str(error), []))
     else:
         wire.send(b"R", body)
 
@@ -114,6 +118,10 @@ def _lines_of(error: BaseException, filename: str) -> list[int]:
     if isinstance(error, SyntaxError) and error.filename == filename and error.lineno:
         lines.append(error.lineno)
     return _ends(lines)
+
+
+def _failure(kind: str, message: str, lines: list[int]) -> bytes:
+    return encode([kind, message, lines], _MAX_REPORT_BYTES)
 
 
 def _limit(limit: str, lines: list[int]) -> bytes:
@@ -185,7 +193,7 @@ class _Calls:
         self._made += 1
         try:
             body = encode([self._made, name, args, kwargs], _MAX_CALL_BYTES, _MAX_CALL_NODES)
-        except NotEncodableError as error:
+        except (NotPlainError, TooLargeError) as error:
             raise ValueError(f"{name}(): {error} in the arguments") from None
         future = self._waiting[self._made] = self._loop.create_future()
         self._wire.send(b"C", body)
@@ -193,7 +201,9 @@ class _Calls:
 
     def _take(self) -> None:
         frame: Frame = self._wire.receive()
-        number, value, kind, message = cast("list[Any]", decode(frame.body, any_keys=True))
+        number, value, kind, message = cast(
+            "list[Any]", decode(frame.body, _MAX_JOB_NODES, any_keys=True)
+        )
         future = self._waiting.pop(number)
         if future.done():
             return
