@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.engine import LockedEngine
@@ -22,10 +23,8 @@ from fakes.planted import Planted, planted
 from sandbox.battery import TIGHT, Engine, PreyHost, alone, following, got_out, ran
 from sandbox.workflows import workflow
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(sys.platform != "linux", reason="plants and watches through /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="plants and watches through /proc")
+one_loop = pytest.mark.asyncio(loop_scope="module")
 PAYLOADS = load_payloads()
 FINE = workflow("return 1")
 
@@ -40,13 +39,13 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         assert not sibling.hurt(0.2)
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox(workers=1) as sandbox:
         yield sandbox
 
 
-@pytest.fixture(scope="module", params=["monty", "locked"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["monty", "locked"])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     if request.param == "locked" and (why := missing()):
         pytest.skip(why)
@@ -68,6 +67,7 @@ def test_every_family_has_eight_variants() -> None:
     assert len({payload.code + payload.module for payload in PAYLOADS}) == len(PAYLOADS)
 
 
+@one_loop
 @pytest.mark.parametrize("payload", PAYLOADS, ids=str)
 async def test_a_payload_is_refused_or_contained(
     payload: Payload, prey: Planted, sandbox: Sandbox
@@ -83,6 +83,7 @@ async def test_a_payload_is_refused_or_contained(
         assert (outcome.failure.type, host.calls) == ("PolicyViolation", [])
 
 
+@one_loop
 @pytest.mark.parametrize("payload", PAYLOADS, ids=str)
 async def test_a_payload_that_no_policy_has_seen_is_contained(
     payload: Payload, prey: Planted, engine: Engine
@@ -115,6 +116,7 @@ async def test_nothing_is_written_to_the_streams_of_the_server(
     assert capfd.readouterr() == ("", "")
 
 
+@one_loop
 async def test_a_hundred_finish_while_one_spins_for_ever(prey: Planted, engine: Engine) -> None:
     forever = Limits(run_seconds=600, wall_seconds=600)
     spin = workflow("while True:\n    try:\n        while True:\n            pass\n"
