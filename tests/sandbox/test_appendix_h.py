@@ -8,8 +8,8 @@ import pytest
 from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_sandbox.outcome import Outcome, answer_of
 from bayesflow_sandbox.policy import violations
-from bayesflow_sandbox.sandbox import Sandbox
-from sandbox.workflows import EchoHost
+from bayesflow_sandbox.sandbox import EngineName, Sandbox
+from sandbox.workflows import ENGINES, EchoHost
 
 FOLDER = Path(os.environ.get("BAYESFLOW_TEST_DATA", "")) / "appendix_h"
 needs_data = pytest.mark.skipif(
@@ -30,12 +30,13 @@ class Scripted(EchoHost):
         return [answer] * call.num_of_response
 
 
-async def run(name: str, host: Scripted) -> Outcome:
+async def run(name: str, host: Scripted, engine: EngineName) -> Outcome:
     source = (FOLDER / name).read_text("utf-8")
-    async with Sandbox(workers=1) as sandbox:
+    async with Sandbox(workers=1, engine=engine) as sandbox:
         return await sandbox.run_workflow(source, ["Which is it?"], host)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("name", "answers", "answer", "calls"),
     [
@@ -48,10 +49,10 @@ async def run(name: str, host: Scripted) -> Outcome:
     ],
 )
 async def test_a_workflow_of_the_paper_runs(
-    name: str, answers: list[str], answer: str, calls: int
+    name: str, answers: list[str], answer: str, calls: int, engine: EngineName
 ) -> None:
     host = Scripted(*answers)
-    outcome = await run(name, host)
+    outcome = await run(name, host, engine)
     assert outcome.failure is None
     assert isinstance(outcome.value, tuple)
     assert answer_of(outcome.value) == answer

@@ -263,7 +263,9 @@ async def test_the_wall_clock_ends_an_execution_that_waits_for_the_host(sandbox:
     assert host.cancelled
 
 
-async def test_cancelling_the_caller_cancels_the_calls_and_frees_the_worker(engine: EngineName) -> None:
+async def test_cancelling_the_caller_cancels_the_calls_and_frees_the_worker(
+    engine: EngineName,
+) -> None:
     async with Sandbox(workers=1, engine=engine) as sandbox:
         host = HangingHost()
         source = workflow("await self.llm.call_llm([problem])")

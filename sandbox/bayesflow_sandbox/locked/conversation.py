@@ -16,7 +16,7 @@ from bayesflow_sandbox.errors import ProtocolError, SandboxUnavailableError
 from bayesflow_sandbox.faults import limit_failure
 from bayesflow_sandbox.limits import LimitName, Limits
 from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Channel, Frame
-from bayesflow_sandbox.locked.codec import decode, encode
+from bayesflow_sandbox.locked.codec import MAX_NODES, decode, encode
 from bayesflow_sandbox.locked.process import Child, Death
 from bayesflow_sandbox.outcome import Failure, JsonValue, Outcome
 from bayesflow_sandbox.plain import NotPlainError, TooLargeError, plain_value, without_surrogates
@@ -120,6 +120,7 @@ class _Conversation:
             limits.sleep_seconds,
             limits.output_bytes,
             frame_bytes(limits),
+            _nodes(limits),
         ]
         await self._process.channel.send(b"J", encode(job, _MAX_JOB_BYTES, _MAX_JOB_NODES))
         answers: set[asyncio.Task[None]] = set()
@@ -167,18 +168,18 @@ class _Conversation:
 
     def _ended(self, frame: Frame) -> Outcome:
         """Reads a frame that ends the execution."""
-        told = decode(frame.body)
+        told = decode(frame.body, _nodes(self._limits))
         match chr(frame.kind):
             case "X":
                 raise SandboxUnavailableError(f"a process cannot be locked in: {told}")
-            case _ if self._door.exhausted:
-                return self._limited("host_calls", [])
-            case "R":
+            case "R" if not self._door.exhausted:
                 return self._returned(told)
             case "F":
                 return self._failed(told)
             case "L":
                 return self._reached(told)
+            case "R":
+                return self._limited("host_calls", [])
             case kind:
                 raise ProtocolError(f"a frame of kind {kind}, which is the host's")
 
@@ -195,6 +196,8 @@ class _Conversation:
 
     def _failed(self, told: object) -> Outcome:
         kind, message, lines = _fields(told, str, str, list)
+        if self._door.exhausted:
+            return self._limited("host_calls", _lines(lines))
         place = self._program.place_in_source(_lines(lines))
         failure = Failure(
             _clean(kind, _MAX_KIND),
@@ -239,6 +242,11 @@ class _Call(NamedTuple):
     name: str
     args: tuple[object, ...]
     kwargs: dict[str, object]
+
+
+def _nodes(limits: Limits) -> int:
+    """The most values of an answer: ``plain_value`` counts two bytes for each."""
+    return min(MAX_NODES, limits.return_bytes // 2 + _MAX_LINES + 4)
 
 
 def _call(body: bytes) -> _Call:

@@ -52,7 +52,7 @@ def begin() -> Callable[[Wire], None]:
 
 def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
     job = cast("list[Any]", decode(wire.receive().body, _MAX_JOB_NODES, any_keys=True))
-    source, arguments, seed, sleep_seconds, output_bytes, return_bytes = job
+    source, arguments, seed, sleep_seconds, output_bytes, max_bytes, max_nodes = job
     world.seed_random(seed)
     bounds = _Bounds(wire, sleep_seconds)
     printed = Sink(output_bytes, partial(bounds.reached, "output_bytes"))
@@ -68,7 +68,7 @@ def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
         wire.send(b"F", encode(failure_of(error), _MAX_REPORT_BYTES))
         return
     try:
-        body = encode(value, return_bytes)
+        body = encode(value, max_bytes, max_nodes)
     except TooLargeError:
         wire.send(b"L", _limit("return_bytes", []))
     except NotPlainError as error:
