@@ -167,6 +167,8 @@ class ZygoteProcess:
             )
         finally:
             end.close()
+        if not self._alive and not death.done():  # it had died before this child was registered
+            death.set_result(Death(SIGKILL, 0.0))
         return Child(death, lambda: self._kill(number))
 
     def close(self) -> None:

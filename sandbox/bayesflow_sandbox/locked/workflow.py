@@ -46,7 +46,6 @@ class _Loop(asyncio.SelectorEventLoop):
 def begin() -> Callable[[Wire], None]:
     """Opens the event loop's descriptors; what is returned runs the job."""
     loop = _Loop(selectors.PollSelector())
-    asyncio.set_event_loop(loop)
     return partial(_run, loop)
 
 

@@ -196,10 +196,10 @@ def _enter_namespaces(libc: ctypes.CDLL) -> tuple[str, ...]:
             continue
         entered.append(name)
         if name == "user":
-            with suppress(OSError):
+            with suppress(OSError):  # without a map it is nobody all the same
                 Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{_UNPRIVILEGED} {user} 1")
-            Path("/proc/self/gid_map").write_text(f"{_UNPRIVILEGED} {group} 1")
+                Path("/proc/self/uid_map").write_text(f"{_UNPRIVILEGED} {user} 1")
+                Path("/proc/self/gid_map").write_text(f"{_UNPRIVILEGED} {group} 1")
     return tuple(entered)
 
 
