@@ -64,9 +64,8 @@ class Sibling:
     def _state(self) -> tuple[object, ...]:
         if self._process.poll() is not None:
             return (self._process.returncode,)
-        status = Path(f"/proc/{self.pid}/stat").read_text()
         return (
-            status.rsplit(")", 1)[1].split()[0] in "Tt",
+            _state(self.pid) in "Tt",
             resource.prlimit(self.pid, resource.RLIMIT_CPU),
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE),
         )
@@ -160,7 +159,7 @@ class Planted:
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 told = (path / "comm").read_text() + (path / "cmdline").read_text()
-                if self.comm in told:
+                if self.comm in told and _state(int(path.name)) != "Z":
                     found.append(int(path.name))
         return found
 
@@ -169,6 +168,11 @@ class Planted:
             (str(path), path.lstat().st_mode, path.lstat().st_size, path.lstat().st_nlink)
             for path in sorted((self.secret_file, *self.ground.rglob("*")))
         )
+
+
+def _state(process: int) -> str:
+    """R, S, T, Z, ... as proc(5) has them."""
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 @contextlib.contextmanager
