@@ -30,7 +30,7 @@ _ROOT: Final = Path(__file__).parents[2]
 # answer chosen by it, would change from one start of the server to the next.
 _OPTIONS: Final = ("-s", "-S", "-P", "-B")
 _ENVIRONMENT: Final = {"PYTHONHASHSEED": "0"}
-_BOOT: Final = (
+BOOT: Final = (
     "import socket, sys; root, fd, spaces = sys.argv[1:]; sys.argv[1:] = [];"
     "sys.path.insert(0, root);"
     "from bayesflow_sandbox.locked.zygote import main;"
@@ -240,7 +240,7 @@ class Child:
 def _popen(control: int, namespaces: bool, errors: IO[bytes]) -> "subprocess.Popen[bytes]":
     arguments = (str(_ROOT), str(control), "1" if namespaces else "0")
     return subprocess.Popen(
-        (sys.executable, *_OPTIONS, "-c", _BOOT, *arguments),
+        (sys.executable, *_OPTIONS, "-c", BOOT, *arguments),
         env=_ENVIRONMENT,
         cwd="/",
         pass_fds=(control,),
