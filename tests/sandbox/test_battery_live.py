@@ -94,7 +94,7 @@ def started_carelessly(prey: Planted, off: frozenset[Defence]) -> Iterator[None]
 
     with pytest.MonkeyPatch.context() as patch:
         if off:
-            patch.setattr(zygotes, "_BOOT", begin + zygotes._BOOT)  # pyright: ignore[reportPrivateUsage]
+            patch.setattr(zygotes, "BOOT", begin + zygotes.BOOT)
             patch.setattr(zygotes.subprocess, "Popen", start)
         yield
 
