@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, NoReturn, TextIO, cast
 
-from bayesflow_sandbox.locked import workflow
+from bayesflow_sandbox.locked import judge, solution, workflow
 from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Wire
 from bayesflow_sandbox.locked.codec import encode
 from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, LockdownError
@@ -20,7 +20,11 @@ __all__ = ["PROFILES", "Profile", "live"]
 
 Profile = Callable[[], Callable[[Wire], None]]
 
-PROFILES: Final[dict[str, Profile]] = {"workflow": workflow.begin}
+PROFILES: Final[dict[str, Profile]] = {
+    "workflow": workflow.begin,
+    "solution": solution.begin,
+    "judge": judge.begin,
+}
 
 _WIRE: Final = 3
 _MAX_DESCRIPTORS: Final = 256
