@@ -1,6 +1,6 @@
 """Hostile payloads, one TOML file a family in `tests/sandbox/payloads`.
 
-    name      what it does                     why      what it goes for, for whoever reads a failure
+    name      what it does                     why      how it works, for whoever reads a failure
     marker    what shows that it got out       off      the defences without which it does
     code      the body of `__call__`           module   what stands before the class; none if absent
     judged    run behind the code, in the same process, with its `answer`, its `error` likewise
@@ -97,4 +97,5 @@ def _payload(family: str, entry: dict[str, Any]) -> Payload:
     off = frozenset(entry["off"])
     if unknown or entry["marker"] not in get_args(Marker) or not off <= set(get_args(Defence)):
         raise ValueError(f"{family}: {entry['name']}: {unknown or entry['marker']} {set(off)}")
-    return Payload(**{**entry, "family": family, "off": off})
+    fields: dict[str, Any] = {**entry, "family": family, "off": off}
+    return Payload(**fields)

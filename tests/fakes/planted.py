@@ -16,7 +16,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -176,7 +176,7 @@ def _state(process: int) -> str:
 
 
 @contextlib.contextmanager
-def planted(folder: Path) -> Iterator[Planted]:
+def planted(folder: Path) -> Generator[Planted, None, None]:
     """Plants in an empty folder; uproots at the end."""
     ground = folder / "ground"
     ground.mkdir()

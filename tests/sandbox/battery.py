@@ -3,14 +3,17 @@
 import asyncio
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar, cast
+
+import pytest_asyncio
 
 from bayesflow_sandbox.door import Door
 from bayesflow_sandbox.errors import SandboxError
 from bayesflow_sandbox.host import workflow_functions
 from bayesflow_sandbox.limits import Limits
+from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_sandbox.outcome import JsonValue, Outcome
 from bayesflow_sandbox.program import Program, compile_program
 from fakes.payloads import Payload
@@ -25,9 +28,11 @@ __all__ = [
     "following",
     "got_out",
     "ran",
+    "shared",
     "together",
 ]
 
+Fixture = TypeVar("Fixture", bound=Callable[..., object])
 MEMORY: Final = 16 << 20
 TIGHT: Final = Limits(
     run_seconds=0.1,
@@ -64,6 +69,14 @@ class Workflow:
 """
 
 
+def shared(*parameters: str) -> Callable[[Fixture], Fixture]:
+    """An asynchronous fixture that serves a module, by one event loop."""
+    # Its type leaves too much open for the checkers.
+    fixture = cast("Any", pytest_asyncio.fixture)  # pyright: ignore[reportUnknownMemberType]
+    made = fixture(scope="module", loop_scope="module", params=parameters or None)
+    return cast("Callable[[Fixture], Fixture]", made)
+
+
 class Engine(Protocol):
     """What both engines are."""
 
@@ -85,6 +98,16 @@ class PreyHost(EchoHost):
     def __init__(self, planted: Planted) -> None:
         super().__init__()
         self.expected = planted.memory.value.decode()
+
+    async def call_llm(self, call: LLMCall) -> list[str]:
+        for text in (
+            call.agent_role,
+            call.instructions,
+            *call.stop,
+            *(t.content for t in call.turns),
+        ):
+            text.encode()  # as whoever stores or sends it must
+        return await super().call_llm(call)
 
 
 def alone(payload: Payload, planted: Planted) -> str:
@@ -110,7 +133,7 @@ async def ran(
 ) -> Outcome | SandboxError:
     """Runs a source as it is, whatever the policy says of it."""
     door = Door(workflow_functions(host), host.get_usage_summary, limits.host_calls)
-    with suppress(SandboxError):
+    with suppress(SandboxError, UnicodeError):
         async with asyncio.timeout(_HANGS_SECONDS):
             return await engine.run(compile_program(source), ["six"], door, limits, seed=0)
     return SandboxError("the engine broke")
@@ -146,7 +169,10 @@ def _indented(code: str) -> str:
 
 
 def _plain(value: object) -> bool:
-    if isinstance(value, list | tuple | dict):
-        inner = [*value, *value.values()] if isinstance(value, dict) else list(value)
-        return type(value) in (list, tuple, dict) and all(map(_plain, inner))
+    """Whether a value is of just the plain types, all the way down."""
+    if type(value) is dict:
+        items = cast("dict[object, object]", value)
+        return all(map(_plain, (*items, *items.values())))
+    if type(value) in (list, tuple):
+        return all(map(_plain, cast("list[object]", value)))
     return value is None or type(value) in (bool, int, float, str)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.engine import LockedEngine
@@ -20,7 +19,7 @@ from bayesflow_sandbox.policy import violations
 from bayesflow_sandbox.sandbox import Sandbox
 from fakes.payloads import Payload, families, load_payloads
 from fakes.planted import Planted, planted
-from sandbox.battery import TIGHT, Engine, PreyHost, alone, following, got_out, ran
+from sandbox.battery import TIGHT, Engine, PreyHost, alone, following, got_out, ran, shared
 from sandbox.workflows import workflow
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="plants and watches through /proc")
@@ -39,13 +38,13 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         assert not sibling.hurt(0.2)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@shared()
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox(workers=1) as sandbox:
         yield sandbox
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["monty", "locked"])
+@shared("monty", "locked")
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     if request.param == "locked" and (why := missing()):
         pytest.skip(why)

@@ -16,12 +16,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-import pytest_asyncio
 
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked import process as zygotes
@@ -30,7 +29,7 @@ from bayesflow_sandbox.locked.kernel import missing
 from bayesflow_sandbox.outcome import Outcome
 from fakes.payloads import Defence, Payload, load_payloads
 from fakes.planted import ENV_NAME, Planted, planted
-from sandbox.battery import TIGHT, PreyHost, alone, got_out, ran, together
+from sandbox.battery import TIGHT, PreyHost, alone, got_out, ran, shared, together
 from sandbox.workflows import workflow
 
 pytestmark = [
@@ -75,7 +74,7 @@ class Engines:
 
 
 @contextlib.contextmanager
-def started_carelessly(prey: Planted, off: frozenset[Defence]) -> Iterator[None]:
+def started_carelessly(prey: Planted, off: frozenset[Defence]) -> Generator[None, None, None]:
     """Lets a zygote that starts meanwhile inherit what it must not."""
     begin = "import os;"
     options: dict[str, Any] = {}
@@ -86,16 +85,16 @@ def started_carelessly(prey: Planted, off: frozenset[Defence]) -> Iterator[None]
         begin += "os.closerange = lambda *numbers: None;"
         options["pass_fds"] = (prey.held_file.fileno(),)
 
-    real = subprocess.Popen
+    real: Any = subprocess.Popen
 
-    def start(arguments: Any, **given: Any) -> "subprocess.Popen[bytes]":
+    def start(arguments: Any, **given: Any) -> Any:
         inherited = (*given.pop("pass_fds"), *options.get("pass_fds", ()))
         return real(arguments, **{**given, **options, "pass_fds": inherited})
 
     with pytest.MonkeyPatch.context() as patch:
         if off:
             patch.setattr(zygotes, "BOOT", begin + zygotes.BOOT)
-            patch.setattr(zygotes.subprocess, "Popen", start)
+            patch.setattr(subprocess, "Popen", start)
         yield
 
 
@@ -106,7 +105,7 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         assert not prey.processes()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@shared()
 async def engines(prey: Planted) -> AsyncIterator[Engines]:
     engines = Engines(prey)
     yield engines
@@ -155,9 +154,11 @@ def zygote_of(engine: LockedEngine) -> int:
 
 async def appears(prey: Planted, running: asyncio.Task[Any]) -> bool:
     """Whether a payload's process is seen while it runs, or behind its end; ends it."""
-    while not (found := prey.processes()) and not running.done():
-        await asyncio.sleep(0.01)
-    for number in found or prey.processes():
+    found: list[int] = []
+    while not found and not running.done():
+        await asyncio.wait({running}, timeout=0.01)
+        found = prey.processes()
+    for number in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     return bool(found)
