@@ -46,6 +46,14 @@ class KernelReport:
     landlock: int
     namespaces: tuple[str, ...] | None = None
 
+    def describe(self) -> str:
+        """Returns one line: what the locked engine has here, or what it lacks."""
+        why = self.missing()
+        if why is not None:
+            return why
+        spaces = ", ".join(self.namespaces or ()) or "none"
+        return f"seccomp on {self.machine}, Landlock ABI {self.landlock}, namespaces: {spaces}"
+
     def missing(self) -> str | None:
         """Returns what the locked engine lacks here and what to do, or None if it can run."""
         if self.system != "Linux":
@@ -75,6 +83,8 @@ def missing() -> str | None:
 def report() -> KernelReport:
     """Asks this machine; namespaces are left to who enters them."""
     system, machine = platform.system(), platform.machine()
+    if sys.maxsize < 2**32:  # a 32-bit Python makes other calls than its kernel's machine
+        machine = f"a 32-bit Python on {machine}"
     if sys.platform != "linux":
         return KernelReport(system, machine, seccomp=False, landlock=0)
     libc = ctypes.CDLL(None, use_errno=True)

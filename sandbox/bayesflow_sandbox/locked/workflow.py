@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, NoReturn, TextIO, cast
 
 from bayesflow_sandbox.locked import world
-from bayesflow_sandbox.locked.channel import Frame, Wire
+from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Frame, Wire
 from bayesflow_sandbox.locked.codec import decode, encode
 from bayesflow_sandbox.locked.streams import Sink
 from bayesflow_sandbox.plain import NotPlainError, TooLargeError
@@ -37,16 +37,35 @@ _TYPING: Final = ("Any", "Dict", "List", "Optional", "Tuple", "Union")
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose own clock runs."""
+    """An event loop whose own clock runs, and which opens no descriptor.
+
+    The pair of sockets that other threads would wake it by is left out: there are none.
+    """
 
     def time(self) -> float:
         return world.REAL_MONOTONIC()
 
+    def _make_self_pipe(self) -> None:
+        return
+
+    def _write_to_self(self) -> None:
+        return
+
+
+# Made before the fork: a child inherits it ready to use.
+_loop: Final = _Loop(selectors.PollSelector())
+
 
 def begin() -> Callable[[Wire], None]:
-    """Opens the event loop's descriptors; what is returned runs the job."""
-    loop = _Loop(selectors.PollSelector())
-    return partial(_run, loop)
+    """Returns what runs the job."""
+    _loop.set_exception_handler(_lost)
+    return partial(_run, _loop)
+
+
+def _lost(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception that reached the loop: without memory to settle a call, nobody would wake up."""
+    if isinstance(context.get("exception"), MemoryError):
+        os._exit(OUT_OF_MEMORY)
 
 
 def _run(loop: asyncio.AbstractEventLoop, wire: Wire) -> None:
@@ -85,6 +104,7 @@ def _returned(
         "__name__": "workflow",
         "DatasetType": str,
         "create_llm_instance": partial(_LLM, calls),
+        "exec_code": partial(_exec_code, calls),
     }
     module = types.ModuleType("workflow")
     module.__dict__.update(names)
@@ -179,9 +199,9 @@ class _Calls:
         """Asks the host and waits, while others run."""
         return await self._send(name, args, kwargs)
 
-    def ask(self, name: str) -> object:
+    def ask(self, name: str, args: tuple[object, ...] = (), **kwargs: object) -> object:
         """Asks the host and waits alone."""
-        future = self._send(name, (), {})
+        future = self._send(name, args, kwargs)
         while not future.done():
             self._take()
         return future.result()
@@ -223,3 +243,7 @@ class _LLM:
 
     def get_usage_summary(self) -> object:
         return self._calls.ask("get_usage_summary")
+
+
+def _exec_code(calls: _Calls, *args: object, **kwargs: object) -> object:
+    return calls.ask("exec_code", args, **kwargs)

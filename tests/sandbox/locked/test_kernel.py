@@ -36,6 +36,13 @@ def test_a_machine_with_seccomp_and_landlock_lacks_nothing(machine: str) -> None
     assert replace(FULL, machine=machine, landlock=1).missing() is None
 
 
+def test_a_report_reads_as_one_line() -> None:
+    found = replace(FULL, namespaces=("user", "pid"))
+    assert found.describe() == "seccomp on x86_64, Landlock ABI 4, namespaces: user, pid"
+    assert "namespaces: none" in replace(FULL, namespaces=()).describe()
+    assert replace(FULL, seccomp=False).describe() == replace(FULL, seccomp=False).missing()
+
+
 def test_asking_this_machine_changes_nothing() -> None:
     found = report()
     assert found == report()
