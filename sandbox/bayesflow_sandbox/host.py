@@ -1,8 +1,9 @@
 """The door: every host function that sandboxed code may call, by name and behind its schema.
 
 ``WorkflowHost`` is what the application gives for one execution. ``workflow_functions`` turns it
-into the registry of named entries that an engine serves; further entries (tools, ``exec_code``)
-join there. Arguments come from untrusted code: an entry checks them before its handler sees them.
+into the registry of named entries that an engine serves, with ``exec_code`` where a problem has
+public tests; further entries (tools) join there. Arguments come from untrusted code: an entry
+checks them before its handler sees them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,8 +12,15 @@ from typing import Protocol
 
 from bayesflow_sandbox.llm_call import LLMCall, parse_llm_call
 from bayesflow_sandbox.outcome import JsonValue
+from bayesflow_sandbox.unit_tests import ExecCode, parse_exec_code
 
-__all__ = ["HostFunction", "HostFunctions", "WorkflowHost", "workflow_functions"]
+__all__ = [
+    "ExecCodeFunction",
+    "HostFunction",
+    "HostFunctions",
+    "WorkflowHost",
+    "workflow_functions",
+]
 
 
 class WorkflowHost(Protocol):
@@ -51,18 +59,34 @@ class HostFunction:
 
 
 HostFunctions = Mapping[str, HostFunction]
+ExecCodeFunction = Callable[[ExecCode], Awaitable[JsonValue]]
 
 
-def workflow_functions(host: WorkflowHost) -> HostFunctions:
-    """Returns the registry for one execution of a workflow."""
+def workflow_functions(
+    host: WorkflowHost, exec_code: ExecCodeFunction | None = None
+) -> HostFunctions:
+    """Returns the registry for one execution of a workflow.
+
+    Args:
+        host: Answers ``call_llm``.
+        exec_code: Answers ``exec_code``; None: the workflow has none.
+    """
 
     def serve_call_llm(
         args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Awaitable[JsonValue]:
         return _answer(host, parse_llm_call(args, kwargs))
 
-    functions = (HostFunction("call_llm", effects=False, serve=serve_call_llm),)
+    functions = [HostFunction("call_llm", effects=False, serve=serve_call_llm)]
+    if exec_code is not None:
+        functions.append(HostFunction("exec_code", effects=False, serve=_serving(exec_code)))
     return {function.name: function for function in functions}
+
+
+def _serving(
+    exec_code: ExecCodeFunction,
+) -> Callable[[tuple[object, ...], Mapping[str, object]], Awaitable[JsonValue]]:
+    return lambda args, kwargs: exec_code(parse_exec_code(args, kwargs))
 
 
 async def _answer(host: WorkflowHost, call: LLMCall) -> JsonValue:

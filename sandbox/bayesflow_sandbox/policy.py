@@ -21,7 +21,15 @@ from bayesflow_sandbox.allowed import (
 )
 from bayesflow_sandbox.steps import call_method, source_lines, step_headers
 
-__all__ = ["MAX_SOURCE_CHARACTERS", "Rule", "Violation", "check_workflow", "describe", "violations"]
+__all__ = [
+    "MAX_SOURCE_CHARACTERS",
+    "Rule",
+    "Violation",
+    "check_workflow",
+    "describe",
+    "names_exec_code",
+    "violations",
+]
 
 Rule = Literal[
     "syntax", "workflow", "steps", "import", "module", "name", "attribute", "format", "exec_code"
@@ -30,8 +38,13 @@ Rule = Literal[
 MAX_SOURCE_CHARACTERS: Final = 100_000
 
 _EXEC_CODE: Final = (
-    "exec_code is not available yet: let the workflow check its answer with call_llm or with code "
-    "of its own."
+    "exec_code is not available, for this task has no public tests: let the workflow check its "
+    "answer with call_llm or with code of its own."
+)
+
+_EXEC_CODE_RULE: Final = (
+    "exec_code(solution, entry_point) is available without import and not awaited: it runs the "
+    "problem's public tests."
 )
 
 
@@ -50,9 +63,14 @@ class Violation:
     line: int | None = None
 
 
-def check_workflow(source: str) -> str | None:
-    """Returns None for a workflow that keeps the policy, otherwise its first three breaches."""
-    found = violations(source)
+def check_workflow(source: str, *, exec_code: bool = False) -> str | None:
+    """Returns None for a workflow that keeps the policy, otherwise its first three breaches.
+
+    Args:
+        source: The workflow's source.
+        exec_code: Whether it may use ``exec_code``: only where problems have public tests.
+    """
+    found = violations(source, exec_code=exec_code)
     if not found:
         return None
     said = [
@@ -62,28 +80,50 @@ def check_workflow(source: str) -> str | None:
     return " ".join(said) + rest
 
 
-def violations(source: str) -> tuple[Violation, ...]:
+def violations(source: str, *, exec_code: bool = False) -> tuple[Violation, ...]:
     """Returns every breach of the policy in a workflow's source, by line; empty if there is none.
 
     Never raises, whatever the text is. Nothing of it is executed.
+
+    Args:
+        source: The workflow's source.
+        exec_code: Whether it may use ``exec_code``.
     """
     tree = _parsed(source)
     if isinstance(tree, Violation):
         return (tree,)
     found = [*_shape(source, tree), *_Walk(tree).breaches()]
+    if not exec_code and (asked := _exec_code_lines(tree)):
+        found.append(Violation("exec_code", _EXEC_CODE, min(asked)))
     unique = dict.fromkeys(found)
     return tuple(sorted(unique, key=lambda violation: violation.line or 0))
 
 
-def describe() -> str:
-    """Returns the policy as text for the prompt of whoever writes workflows."""
+def names_exec_code(tree: ast.Module) -> bool:
+    """Says whether a workflow uses ``exec_code``."""
+    return bool(_exec_code_lines(tree))
+
+
+def _exec_code_lines(tree: ast.Module) -> list[int]:
+    nodes = ast.walk(tree)
+    return [node.lineno for node in nodes if isinstance(node, ast.Name) and node.id == "exec_code"]
+
+
+def describe(*, exec_code: bool = False) -> str:
+    """Returns the policy as text for the prompt of whoever writes workflows.
+
+    Args:
+        exec_code: Whether ``exec_code`` may be used, and ``__call__`` gets the entry point.
+    """
+    signature = "self, problem, entry_point" if exec_code else "self, problem"
+    helper = _EXEC_CODE_RULE if exec_code else "exec_code is not available."
     modules = "\n".join(
         f"  - {name}: {', '.join(sorted(names))}" for name, names in MODULES.items()
     )
     return f"""\
 The code runs in a restricted Python interpreter and must keep these rules:
 - One top-level `class Workflow` with `__init__(self, name, llm_config, dataset)` and
-  `async def __call__(self, problem)`, which returns `(answer, cost)`. Other functions, classes and
+  `async def __call__({signature})`, which returns `(answer, cost)`. Other functions, classes and
   constants may stand beside it at module level.
 - The body of `__call__` is divided by comments `# Step 1: title`, `# Step 2: title`, ... at its
   top level.
@@ -99,7 +139,7 @@ The code runs in a restricted Python interpreter and must keep these rules:
 - Not supported by the interpreter: yield, inheritance, method decorators, del, async with, a
   function as replacement in re.sub, keyword arguments of asyncio.gather, callable; a method as a
   value, but for `key=` and in map and filter.
-- exec_code is not available.
+- {helper}
 """
 
 
@@ -162,9 +202,6 @@ class _Walk:
 
     def breaches(self) -> Iterator[Violation]:
         """Yields every breach but those of shape, in no particular order."""
-        asked = [n.lineno for n in self._nodes if isinstance(n, ast.Name) and n.id == "exec_code"]
-        if asked:
-            yield Violation("exec_code", _EXEC_CODE, min(asked))
         for node in self._nodes:
             yield from self._identifiers(node)
             match node:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Final
 
 from bayesflow_sandbox.dialect import adapt
-from bayesflow_sandbox.policy import Violation, violations
+from bayesflow_sandbox.policy import Violation, names_exec_code, violations
 from bayesflow_sandbox.steps import StepHeader, call_method, source_lines, step_at, step_headers
 
 __all__ = ["ARGUMENTS", "HOST_PREFIX", "USAGE", "Place", "Program", "compile_program", "prepare"]
@@ -58,6 +58,7 @@ class Program:
         lines: The user's source.
         headers: Its step headers.
         call: Lines of ``__call__``.
+        exec_code: Whether it names ``exec_code``.
     """
 
     code: str
@@ -66,6 +67,7 @@ class Program:
     lines: tuple[str, ...]
     headers: tuple[StepHeader, ...]
     call: range
+    exec_code: bool = False
 
     def place(self, frames: list[int]) -> Place:
         """Places a traceback, given as program lines, outermost first.
@@ -89,9 +91,14 @@ class Program:
 
 
 @lru_cache(maxsize=512)
-def prepare(source: str) -> Program | tuple[Violation, ...]:
-    """Returns the program of a workflow that keeps the policy, otherwise its violations."""
-    found = violations(source)
+def prepare(source: str, *, exec_code: bool = False) -> Program | tuple[Violation, ...]:
+    """Returns the program of a workflow that keeps the policy, otherwise its violations.
+
+    Args:
+        source: The workflow's source.
+        exec_code: Whether it may use ``exec_code``.
+    """
+    found = violations(source, exec_code=exec_code)
     return found if found else compile_program(source)
 
 
@@ -111,6 +118,7 @@ def compile_program(source: str) -> Program:
         lines=tuple(source_lines(source)),
         headers=step_headers(source, call),
         call=range(call.lineno, (call.end_lineno or call.lineno) + 1),
+        exec_code=names_exec_code(tree),
     )
 
 

@@ -2,12 +2,15 @@
 
     async with Sandbox() as sandbox:
         outcome = await sandbox.run_workflow(source, ["What is 6 times 7?"], host)
+        report = await sandbox.run_tests(solution, "add", UnitTests(("assert add(1, 2) == 3",)))
 
 A workflow that fails is data (``Outcome``); what goes wrong on the host's side is an exception.
 
 Monty runs first: it is quick and runs everywhere. What it lacks the Python for goes to the locked
 engine, where the machine can lock a process in; this is remembered, so once for a workflow. The
-second try hears the answers of the first (``replay``).
+second try hears the answers of the first (``replay``). Tests of solutions run in the locked engine
+alone (``locked.trial``), and so does a workflow that calls ``exec_code``: while such a call waits,
+it would block Monty for every other workflow.
 """
 
 from collections import OrderedDict
@@ -19,20 +22,24 @@ from typing import Final, Literal, Self
 
 from bayesflow_sandbox.door import Door
 from bayesflow_sandbox.errors import SandboxUnavailableError
-from bayesflow_sandbox.host import WorkflowHost, workflow_functions
+from bayesflow_sandbox.host import ExecCodeFunction, WorkflowHost, workflow_functions
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.engine import LockedEngine
 from bayesflow_sandbox.locked.kernel import missing
+from bayesflow_sandbox.locked.trial import Trials
 from bayesflow_sandbox.monty import MontyEngine
 from bayesflow_sandbox.outcome import Failure, JsonValue, Outcome
 from bayesflow_sandbox.policy import Violation
 from bayesflow_sandbox.program import Program, prepare
 from bayesflow_sandbox.replay import ReplayHost
 from bayesflow_sandbox.steps import source_lines
+from bayesflow_sandbox.unit_tests import ExecCode, TestReport, UnitTests, exec_code_answer
 
-__all__ = ["DEFAULT_LIMITS", "EngineName", "Sandbox"]
+__all__ = ["DEFAULT_LIMITS", "TEST_LIMITS", "EngineName", "Sandbox"]
 
 DEFAULT_LIMITS: Final = Limits()
+# Of the solution's process and, once more, of the judge's.
+TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=256 << 20, wall_seconds=30.0)
 EngineName = Literal["monty", "locked"]
 
 _REMEMBERED: Final = 4_096
@@ -56,6 +63,7 @@ class Sandbox:
             raise ValueError(f"workers={workers} must be at least 1")
         self._monty = MontyEngine(workers)
         self._locked = LockedEngine(workers)
+        self._trials = Trials(workers)
         self._only = engine
         self._can_lock: bool | None = None
         # Sources that Monty cannot run, the latest last.
@@ -80,6 +88,7 @@ class Sandbox:
         limits: Limits = DEFAULT_LIMITS,
         *,
         seed: int = 0,
+        public_tests: UnitTests | None = None,
     ) -> Outcome:
         """Runs ``await Workflow(name, llm_config, dataset)(*arguments)`` once.
 
@@ -91,6 +100,7 @@ class Sandbox:
             host: What the workflow may reach.
             limits: What it may use up.
             seed: Seeds the workflow's ``random``.
+            public_tests: What its ``exec_code`` runs; without them the policy refuses that name.
 
         Returns:
             The value it returned, or why it failed.
@@ -101,13 +111,71 @@ class Sandbox:
             BaseException: What the host raised, other than ``CallRefusedError``: the same object.
                 The workflow is stopped then and cannot prevent it.
         """
-        program = prepare(source)
+        program = prepare(source, exec_code=public_tests is not None)
         if isinstance(program, tuple):
             return Outcome(failure=_refusal(source, program[0]))
+        if public_tests is not None and program.exec_code:
+            self._check_tests_run()
+            test = self._exec_code(public_tests, seed)
+            return await _run(self._locked, program, arguments, host, limits, seed, test)
         if self._only == "monty" or (self._only is None and not self._locks()):
             return await _run(self._monty, program, arguments, host, limits, seed)
         if self._only == "locked" or self._is_remembered(program):
             return await _run(self._locked, program, arguments, host, limits, seed)
+        return await self._run_in_turn(program, arguments, host, limits, seed)
+
+    async def run_tests(
+        self,
+        solution: str,
+        entry_point: str,
+        tests: UnitTests,
+        limits: Limits = TEST_LIMITS,
+        *,
+        seed: int = 0,
+    ) -> TestReport:
+        """Runs tests on an untrusted solution: it in one locked process, they in another.
+
+        The solution gets the arguments as copies and answers with plain data, so it can neither
+        read nor change what the tests hold, and what it does to its own process is its own affair.
+
+        Args:
+            solution: Complete Python source.
+            entry_point: Name of the function under test.
+            tests: What it has to pass.
+            limits: Run time, memory, output and size of an answer for each of the two processes;
+                wall time for both together.
+            seed: Seeds the solution's ``random``.
+
+        Returns:
+            What passed and what failed; a solution that does not load, spins or ends its process is
+            a report too.
+
+        Raises:
+            SandboxClosedError: The sandbox is closed, or was closed meanwhile.
+            SandboxUnavailableError: This machine cannot lock a process in.
+            SandboxError: The locked processes were killed from outside.
+        """
+        self._check_tests_run()
+        return await self._trials.run(solution, entry_point, tests, limits, seed)
+
+    async def aclose(self) -> None:
+        """Stops executions in flight (``SandboxClosedError``) and ends the processes. Idempotent.
+
+        Close before the interpreter exits: the engine's threads need a moment to leave.
+        """
+        await self._monty.aclose()
+        await self._locked.aclose()
+        await self._trials.aclose()
+
+    async def _run_in_turn(
+        self,
+        program: Program,
+        arguments: Sequence[JsonValue],
+        host: WorkflowHost,
+        limits: Limits,
+        seed: int,
+    ) -> Outcome:
+        """Runs in Monty and, if that lacks a feature, in the locked engine."""
         replay = ReplayHost(host)
         try:
             first = await _run(self._monty, program, arguments, replay, limits, seed)
@@ -124,13 +192,18 @@ class Sandbox:
         finally:
             await replay.aclose()
 
-    async def aclose(self) -> None:
-        """Stops executions in flight (``SandboxClosedError``) and ends the processes. Idempotent.
+    def _exec_code(self, tests: UnitTests, seed: int) -> ExecCodeFunction:
+        async def test(call: ExecCode) -> JsonValue:
+            return exec_code_answer(
+                await self.run_tests(call.solution, call.entry_point, tests, seed=seed)
+            )
 
-        Close before the interpreter exits: the engine's threads need a moment to leave.
-        """
-        await self._monty.aclose()
-        await self._locked.aclose()
+        return test
+
+    def _check_tests_run(self) -> None:
+        why = "this sandbox is told to use Monty only" if self._only == "monty" else missing()
+        if why is not None:
+            raise SandboxUnavailableError(f"unit tests run in the locked engine alone: {why}")
 
     def _locks(self) -> bool:
         """Whether the locked engine may be tried on this machine."""
@@ -158,8 +231,9 @@ async def _run(
     host: WorkflowHost,
     limits: Limits,
     seed: int,
+    exec_code: ExecCodeFunction | None = None,
 ) -> Outcome:
-    door = Door(workflow_functions(host), host.get_usage_summary, limits.host_calls)
+    door = Door(workflow_functions(host, exec_code), host.get_usage_summary, limits.host_calls)
     return await engine.run(program, arguments, door, limits, seed)
 
 

@@ -1,8 +1,8 @@
 """Unit tests of a candidate solution, what came of them, and Figure 4's form of that.
 
 A case is Python text that sees the solution's functions under their names, and the entry point as
-``candidate`` too. It passes if it runs to its end without an exception; a ``check`` function that it
-defines is called, with the entry point if it takes an argument, and so are ``unittest`` classes.
+``candidate`` too. It passes if it runs to its end without an exception. A ``check`` function that
+it defines is called, with the entry point if it takes an argument; ``unittest`` classes are run.
 """
 
 from collections.abc import Mapping
@@ -118,13 +118,13 @@ def parse_exec_code(args: tuple[object, ...], kwargs: Mapping[str, object]) -> E
         ValueError: The solution is longer than 200,000 bytes, or the entry point is no name.
     """
     names = ("solution", "entry_point")
-    given = dict(zip(names, args, strict=False))
+    given: dict[str, object] = dict(zip(names, args, strict=False))
     if len(args) > len(names) or set(kwargs) - set(names[len(args) :]):
         raise TypeError("exec_code() takes solution and entry_point, each once")
-    given |= kwargs
+    given.update(kwargs)
     if set(given) != set(names):
         raise TypeError("exec_code() needs both solution and entry_point")
-    call = ExecCode(*(_text(name, given[name]) for name in names))
+    call = ExecCode(_text("solution", given), _text("entry_point", given))
     size = len(call.solution.encode("utf-8", "replace"))
     if size > MAX_SOLUTION_BYTES:
         raise ValueError(f"exec_code(): a solution of {size} bytes; at most {MAX_SOLUTION_BYTES}")
@@ -158,7 +158,8 @@ def exec_code_answer(report: TestReport) -> JsonValue:
     ]
 
 
-def _text(name: str, value: object) -> str:
+def _text(name: str, given: Mapping[str, object]) -> str:
+    value = given[name]
     if not isinstance(value, str):
         kind = value.type_name if isinstance(value, Foreign) else type(value).__name__
         raise TypeError(f"exec_code(): {name} must be a string, not {kind}")

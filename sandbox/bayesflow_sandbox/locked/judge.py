@@ -20,7 +20,6 @@ import inspect
 import reprlib
 import sys
 import types
-import typing
 import unittest
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -120,32 +119,35 @@ def begin() -> Callable[[Wire], None]:
 
 def _run(wire: Wire) -> None:
     # Two foreign values of one class are two values.
-    Foreign.__eq__ = object.__eq__  # type: ignore[method-assign,assignment]
-    Foreign.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
-    setup, cases, entry_point, names = cast("list[Any]", decode(wire.receive().body, _MAX_NODES))
+    setattr(Foreign, "__eq__", object.__eq__)  # noqa: B010 - a type checker forbids the plain form
+    setattr(Foreign, "__hash__", object.__hash__)  # noqa: B010
+    job = cast("tuple[str, list[str], str, list[str]]", decode(wire.receive().body, _MAX_NODES))
+    setup, cases, entry_point, names = job
     line = _Line(wire)
-    failures: list[list[object]] = []
-    ran, error = 0, None
     try:
         world = _world(setup, entry_point, names, line)
-    except BaseException as failed:
-        kind, message, _ = told_of(failed, _SETUP, setup)
-        error = f"the tests' setup failed: {kind}: {message}"
-        cases = []
+    except BaseException as error:
+        kind, message, _ = told_of(error, _SETUP, setup)
+        report: list[object] = [0, [], f"the tests' setup failed: {kind}: {message}"]
+    else:
+        report = _judged(cases, world, entry_point, line)
+    wire.send(b"R", encode(report, _MAX_REPORT_BYTES))
+
+
+def _judged(
+    cases: list[str], world: dict[str, Any], entry_point: str, line: "_Line"
+) -> list[object]:
+    """Returns how many cases ran, which failed, and why not all ran."""
+    failures: list[list[object]] = []
     for index, case in enumerate(cases):
         failure = _tried(case, dict(world), entry_point, line)
         if line.gone is not None:
-            error = f"{line.gone} (in {_shortened(line.last_call)})"
-            break
-        ran += 1
+            return [index, failures, f"{line.gone} (in {_shortened(line.last_call)})"]
         if failure is not None:
-            kept = (
-                failure
-                if len(failures) < _DETAILED
-                else [str(failure[0])[:_MAX_LATER], failure[1], "", []]
-            )
-            failures.append([index, *kept])
-    wire.send(b"R", encode([ran, failures, error], _MAX_REPORT_BYTES))
+            if len(failures) >= _DETAILED:
+                failure = [str(failure[0])[:_MAX_LATER], failure[1], "", list[str]()]
+            failures.append([index, *failure])
+    return [len(cases), failures, None]
 
 
 class _Line:
@@ -222,11 +224,10 @@ def _raised(told: object) -> BaseException:
 
 def _world(setup: str, entry_point: str, names: list[str], line: _Line) -> dict[str, Any]:
     """What every case finds defined."""
-    world: dict[str, Any] = {name: getattr(typing, name) for name in typing.__all__}
-    world |= {name: sys.modules[name] for name in _MODULES.split() if name in sys.modules}
-    world["__name__"] = "tests"
     module = types.ModuleType("tests")
-    sys.modules["tests"] = module
+    sys.modules["tests"] = module  # dataclasses look their module up
+    world: dict[str, Any] = dict(module.__dict__)
+    world |= {name: sys.modules[name] for name in _MODULES.split() if name in sys.modules}
     exec(compile(setup, _SETUP, "exec", dont_inherit=True), world)
     for name in names:
         if name not in world and not hasattr(builtins, name):

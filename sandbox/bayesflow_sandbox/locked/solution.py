@@ -1,8 +1,9 @@
 """The profile of a solution's child: loads untrusted code, then answers calls of its functions.
 
-    host → child   J [source, entry point, seed, output bytes, max bytes]    child → host   R names
-                   C [name, args, kwargs]                                     R [form, value, type]
-                                                                              F [type, message, lines]
+    J [source, entry point, seed, output bytes, max bytes]     its code; answered R names, or F
+    C [name, args, kwargs]                                     a call; answered by one of
+    R [form, value, type]                                      what it returned
+    F [type, message, lines]                                   what it raised
 
 Arguments and values are copies: plain data, nothing shared. Everything here runs beside the
 solution, which may change it at will; so nothing it sends is believed to be more than an answer.
@@ -14,7 +15,6 @@ import re
 import sys
 import traceback
 import types
-import typing
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, NoReturn, TextIO, cast
@@ -75,8 +75,6 @@ def _run(wire: Wire) -> None:
     sys.stdout = cast("TextIO", Sink(output_bytes, partial(_printed_too_much, wire)))
     sys.stderr = sys.stdout
     module = types.ModuleType("solution")
-    module.__dict__.update({name: getattr(typing, name) for name in typing.__all__})
-    before = frozenset(module.__dict__)
     sys.modules["solution"] = module  # dataclasses look their module up
     try:
         exec(compile(source, FILENAME, "exec", dont_inherit=True), module.__dict__)
@@ -85,11 +83,7 @@ def _run(wire: Wire) -> None:
     except BaseException as error:  # whatever a solution can raise is its failure
         _fail(wire, error, source)
         return
-    names = [
-        name
-        for name, value in list(module.__dict__.items())
-        if isinstance(name, str) and name not in before and callable(value)
-    ]
+    names = [name for name, value in list(module.__dict__.items()) if callable(value)]
     wire.send(b"R", encode(names[:_MAX_NAMES], max_bytes))
     _serve(wire, module.__dict__, source, max_bytes)
 
