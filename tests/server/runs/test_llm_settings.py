@@ -176,7 +176,7 @@ async def test_a_writer_that_is_of_no_use_ends_in_a_report_that_says_so(
     assert any(note.startswith("3 of 3 refinements changed nothing") for note in phase.notes)
     assert all(item.shrunk in (-0.2, None) for item in view.items)
     # A draft that fails like the one before it is not asked for a third time.
-    assert writer.finished.total() <= 4 * 3 + 3 * (1 + 3)
+    assert writer.finished.total() <= 4 * 3 + 3 * 3
 
 
 async def test_a_writer_that_always_writes_the_same_is_edited_in_vain_and_judged_fairly(
