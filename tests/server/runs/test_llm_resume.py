@@ -15,6 +15,7 @@ from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.models.chat import ChatRequest
 from bayesflow_server.runs import sitting
+from bayesflow_server.runs.progress import Phase
 from fakes.approx import approx
 from fakes.houses import Footprint
 from fakes.llm_runs import (
@@ -86,6 +87,7 @@ KINDS: dict[str, tuple[str, Callable[[ChatRequest], bool]]] = {
     "reminder of the judge": (JUDGE, lambda one: "reminder 1" in question(one)),
     "cheap call": (CHEAP, lambda _: True),
     "sampled call": (SPEC, lambda one: one.temperature == 0.8),
+    "call of the baseline": (SPEC, lambda one: one.messages[0].role == "system"),
 }
 
 
@@ -98,7 +100,13 @@ class Models(NamedTuple):
     def new(cls, latency_seed: int | None = None) -> "Models":
         return cls(
             {
-                spec: WaywardModel(answer, spec=spec, latency_seed=latency_seed, turns=9)
+                spec: WaywardModel(
+                    answer,
+                    spec=spec,
+                    dropped=("temperature",) if spec in (EDITOR, JUDGE) else (),
+                    latency_seed=latency_seed,
+                    turns=9,
+                )
                 for spec, answer in ANSWERS.items()
             }
         )
@@ -116,6 +124,7 @@ class Undisturbed(NamedTuple):
     """A run that nothing got in the way of."""
 
     footprint: Footprint
+    phase: Phase
     finished: dict[str, Counter[ChatRequest]]
     totals: UsageTotals
 
@@ -128,7 +137,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         async with models.house(path) as house:
             ended: Ended = await house.run(**REQUEST, budget=UNLIMITED)
             totals = UsageTotals.of(ended.usage)
-            return Undisturbed(await house.footprint(ended), models.finished, totals)
+            left = await house.footprint(ended)
+            return Undisturbed(left, ended.phase, models.finished, totals)
 
     return asyncio.run(run())
 
@@ -150,8 +160,21 @@ async def test_a_run_stopped_in_the_middle_of_a_call_repeats_that_call_alone(
         ended = await house.resume(run_id)
         assert await house.footprint(ended) == undisturbed.footprint
     assert models.finished == undisturbed.finished
+    assert ended.phase == undisturbed.phase
     assert UsageTotals.of(ended.usage).calls == undisturbed.totals.calls
     assert UsageTotals.of(ended.usage).tokens == undisturbed.totals.tokens
+
+
+def test_the_undisturbed_run_has_something_to_tell(undisturbed: Undisturbed) -> None:
+    notes = "\n".join(undisturbed.phase.notes)
+    for words in (
+        "beta = ",
+        f"{EDITOR} takes no temperature",
+        f"{JUDGE} takes no temperature",
+        "draws of the optimizer gave no workflow",
+    ):
+        assert words in notes
+    assert len(undisturbed.phase.top_errors) == 3
 
 
 def test_no_request_is_answered_twice(undisturbed: Undisturbed) -> None:
