@@ -22,8 +22,13 @@ from fakes.wired_houses import ANSWERS, asked, endpoints_of, wired_service
 # The executor's API and the writer's.
 WIRES: Final = [("chat", "chat"), ("claude", "chat"), ("chat", "claude")]
 # A call that a busy machine holds up for longer is asked again, which changes nothing either.
+# With seven faults in ten, one call in two billion fails sixty times in a row.
 PATIENT: Final = Timing(
-    call_seconds=0.15, patience_seconds=60.0, first_pause=0.001, longest_pause=0.01
+    call_seconds=0.15,
+    patience_seconds=60.0,
+    first_pause=0.001,
+    longest_pause=0.01,
+    most_attempts=60,
 )
 HASTY: Final = replace(PATIENT, call_seconds=0.1, patience_seconds=0.1)
 SMALL: Final = SamplerOptions(particles=3, rounds=2, refinements=1, minibatch=4)
