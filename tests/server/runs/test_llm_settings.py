@@ -55,6 +55,10 @@ def failing(_: ChatRequest) -> str:
     return code("        # Step 1: Fail\n        return 1 // 0, 0.0\n")
 
 
+def endless(_: ChatRequest) -> str:
+    return code("        # Step 1: Think\n        out = problem\n")
+
+
 async def check(house: House, ended: Ended) -> None:
     """What holds for every finished run, whatever its settings."""
     report, view, phase = ended.report, await house.pool(ended), ended.phase
@@ -147,6 +151,7 @@ USELESS: Final[dict[str, tuple[Answer, StopReason, str]]] = {
     "is cut": (GoodOptimizer(), "length", "was cut off before its end"),
     "is overrun": (GoodOptimizer(), "context_overflow", "did not fit the context"),
     "errs": (failing, "end", "division by zero"),
+    "forgets to return": (endless, "end", "ended without an answer"),
 }
 
 
