@@ -228,7 +228,7 @@ async def test_a_call_that_never_ends_is_a_fault_of_the_provider(
     with pytest.raises(ProviderError, match="no answer within"):
         await session(store, model, gateway=gateway).complete(ask(), HERE)
     assert 1 < model.started.total() < 8  # three calls' longest time
-    assert len(pauses) == 7
+    assert len(pauses) == model.started.total() - 1
 
 
 async def test_a_hung_call_gives_its_slot_and_its_room_to_the_next(store: Store) -> None:
