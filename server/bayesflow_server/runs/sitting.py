@@ -337,7 +337,9 @@ class Sitting:
             waits = f"waiting: another process uses {held[0]}; then {phase.doing}"
             phase = phase.model_copy(update={"doing": waits})
         elif self._open_proposals:
-            waits = f"{phase.doing}; {self._open_proposals} proposals wait for the agent"
+            waits = (
+                f"{phase.doing}; questions for the agent (next_proposals): {self._open_proposals}"
+            )
             phase = phase.model_copy(update={"doing": waits})
         return phase.model_dump_json()
 
