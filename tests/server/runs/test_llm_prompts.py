@@ -9,7 +9,7 @@ import pytest
 
 from bayesflow_server.evaluation.task import Task, load_task
 from bayesflow_server.models.chat import ChatRequest
-from fakes.llm_runs import EDITOR, House
+from fakes.llm_runs import EDITOR, JUDGE, House
 from fakes.models import FakeModel
 from fakes.optimizers import GoodOptimizer, MessyOptimizer
 from fakes.tasks import OPTIONS
@@ -144,3 +144,32 @@ async def test_only_what_the_question_needs_is_in_it(path: Path) -> None:
     questions = [one.messages[1].content for one in requests]
     assert not any("run_" in text or "bayesflow" in text.lower() for text in questions)
     assert not any(re.search(r"(draw|sample|particle|rollout)\W*\d", text) for text in questions)
+
+
+async def test_rows_without_an_expected_answer_are_shown_without_one(path: Path) -> None:
+    task = load_task(
+        instructions="Write a line on it.",
+        examples=[{"input": f"subject {n}"} for n in range(20)],
+        scorer={"kind": "judge", "rubric": "It is one line."},
+    )
+    judge = FakeModel(lambda _: "GRADE: 5", spec=JUDGE)
+    async with House.open(path, None, FakeModel(knows_some), {JUDGE: judge}) as house:
+        ended = await house.run(task=task, options=OPTIONS.model_copy(update={"judge": JUDGE}))
+        assert ended.report.test.score == 0.5
+    text = text_of(list(house.writer.finished))
+    assert "input:\n\n| subject" in text
+    assert "expected answer:" not in text
+
+
+async def test_an_answer_of_several_fields_is_shown_as_json(path: Path) -> None:
+    task = load_task(
+        instructions="Read it.",
+        examples=[{"input": f"n {n}", "target": [{"n": n, "odd": n % 2 > 0}]} for n in range(20)],
+        scorer="exact",
+    )
+    async with House.open(path, None, FakeModel(knows_some)) as house:
+        ended = await house.run(task=task)
+        assert ended.record.status == "finished"
+    assert re.search(
+        r'^\| \{"n": ?\d+, "odd": ?(true|false)\}$', text_of(list(house.writer.finished)), re.M
+    )
