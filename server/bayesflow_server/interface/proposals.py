@@ -252,5 +252,5 @@ def _go_on(run_id: str, status: Status, why: str) -> str:
 def _resume(run_id: str, status: Status) -> str:
     return (
         f"resume_run(run_id='{run_id}'): the run is {status} and asks and uses nothing until then. "
-        "What was handed in is kept. get_run says why it stopped; a spent budget needs a larger one."
+        "What was handed in is kept. get_run says why it stopped; a spent budget must be larger."
     )
