@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -163,6 +164,34 @@ async def test_a_run_stopped_in_the_middle_of_a_call_repeats_that_call_alone(
     assert ended.phase == undisturbed.phase
     assert UsageTotals.of(ended.usage).calls == undisturbed.totals.calls
     assert UsageTotals.of(ended.usage).tokens == undisturbed.totals.tokens
+
+
+async def test_a_run_stopped_again_and_again_still_ends_the_same(
+    path: Path, undisturbed: Undisturbed
+) -> None:
+    models, chance, run_id, ended = Models.new(latency_seed=5), Random(6), "", None
+    sittings = 0
+    while ended is None:
+        sittings += 1
+        model = chance.choice(list(models.known.values()))
+        async with models.house(path) as house:
+            model.hold_at(chance.randint(0, 9))
+            if run_id:
+                await house.service.resume(run_id)
+            else:
+                started = await house.service.start(asked(**REQUEST, budget=UNLIMITED))
+                run_id = started.record.run_id
+            waits = [asyncio.create_task(model.reached()), asyncio.create_task(house.ended(run_id))]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if waits[1].done():
+                ended = await house.ended(run_id)
+                assert await house.footprint(ended) == undisturbed.footprint
+            for wait in waits:
+                wait.cancel()
+        model.release()
+    assert sittings > 2
+    assert models.finished == undisturbed.finished
+    assert ended.phase == undisturbed.phase
 
 
 def test_the_undisturbed_run_has_something_to_tell(undisturbed: Undisturbed) -> None:
