@@ -274,6 +274,17 @@ async def test_a_call_that_outlasts_the_minutes_ends_the_budget(store: Store) ->
     assert calls.budget.calls == 0
 
 
+async def test_a_call_takes_minutes_though_the_runs_client_is_asked_meanwhile(store: Store) -> None:
+    model = FakeModel()
+    model.gate.clear()
+    calls = session(store, model, BudgetLimits(minutes=0.00002))
+    calls.budget.client_asked(True)
+    assert calls.budget.seconds_left != 0.0
+    with pytest.raises(BudgetSpentError):
+        await calls.complete(ask(), HERE)
+    assert calls.budget.seconds_left == 0.0
+
+
 async def test_a_pause_before_another_try_is_no_longer_than_the_minutes_left(
     store: Store, pauses: list[float]
 ) -> None:
