@@ -204,6 +204,11 @@ class Gateway:
             raise
         return answers
 
+    def trouble(self, model: ChatModel) -> str | None:
+        """See `ModelSession.trouble`."""
+        line = self._lines.get(model.identity)
+        return None if line is None else line.trouble
+
     def _line(self, model: ChatModel) -> Line:
         line = self._lines.get(model.identity)
         if line is None:
@@ -248,6 +253,11 @@ class ModelSession:
     def dropped(self) -> frozenset[str]:
         """Request parameters that the model did not take, over all answers so far."""
         return frozenset(self._dropped)
+
+    @property
+    def trouble(self) -> str | None:
+        """What the provider says instead of answering, for some seconds already; or None."""
+        return self.gateway.trouble(self.model)
 
     def deadline(self) -> Deadline:
         """The time that one example may spend in model calls; for all of its calls together."""

@@ -75,7 +75,7 @@ class Patience:
             raise fault
         self.attempts += 1
         timing = self.timing
-        silence = now - max(self.begun, last_answer)
+        silence = self.silence(now, last_answer)
         tried = self.attempts >= timing.fewest_attempts
         # Who says when to come again is there.
         hangs = silence >= self._longest_silence and self.attempts > 1 and fault.retry_after is None
@@ -91,6 +91,10 @@ class Patience:
             return min(fault.retry_after, LONGEST_WAIT)
         doubled = timing.first_pause * 2.0 ** (self.attempts - 1)
         return min(doubled, timing.longest_pause) * (1 - 0.5 * self._jitter())
+
+    def silence(self, now: float, last_answer: float) -> float:
+        """Seconds without an answer of the model, none of them before this call began."""
+        return now - max(self.begun, last_answer)
 
     @property
     def _longest_silence(self) -> float:

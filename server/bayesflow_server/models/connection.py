@@ -93,7 +93,7 @@ class Connection(Generic[ClientT]):
         *,
         environment: Mapping[str, str] | None = None,
         http_client: "AsyncClient | None" = None,
-        call_seconds: float = _CALL_SECONDS,
+        call_seconds: float | None = None,
     ) -> None:
         """Prepares the connection; nothing is imported, read or opened yet.
 
@@ -102,12 +102,12 @@ class Connection(Generic[ClientT]):
             dial: Builds the SDK's client, with `http`, `base_url` and the stand-in for a key.
             environment: Where the key is; the process's own if None.
             http_client: In place of the SDK's own transport; closed with this connection.
-            call_seconds: Deadline of one call.
+            call_seconds: Deadline of one call; the endpoint's if None.
         """
         self.endpoint = endpoint
         self.provider = Provider(endpoint.title, endpoint.key_variable)
         self.base_url = endpoint.base_url or _ORIGINS[endpoint.api]
-        self.call_seconds = call_seconds
+        self.call_seconds = call_seconds or endpoint.pace.call_seconds or _CALL_SECONDS
         self._dial = dial
         self._environment = os.environ if environment is None else environment
         self._http_client = http_client

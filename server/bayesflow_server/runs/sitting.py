@@ -333,7 +333,11 @@ class Sitting:
         notes = (*phase.notes, *dropped, *written, *outcome_sentences(self._outcomes))
         phase = phase.model_copy(update={"notes": notes, "dropped": dropped})
         held = [spec for spec in self.spec.roles.models if spec in self.workplace.waiting]
-        if held:
+        troubles = list(self._sessions.troubles()) if self._sessions else []
+        if troubles:
+            waits = f"trying again, for {troubles[0]} Then {phase.doing}"
+            phase = phase.model_copy(update={"doing": waits})
+        elif held:
             waits = f"waiting: another process uses {held[0]}; then {phase.doing}"
             phase = phase.model_copy(update={"doing": waits})
         elif self._open_proposals:
