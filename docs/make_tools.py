@@ -73,8 +73,8 @@ def _type(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {}), schema)}"
-    kind = field.get("type", "any")
-    return " or ".join(kind) if isinstance(kind, list) else str(kind)
+    kinds: str | list[str] = field.get("type", "any")
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 
 def main() -> int:

@@ -7,6 +7,9 @@
 An edit that is known already is asked again at most twice, with the known ones shown; then the last
 one stands. If none can be used, the parent itself is given back, which costs nothing to score: the
 same as the grammar's refiner does where there is no edit.
+
+A draw without a usable answer has nothing to criticise or to edit, and what it says may quote data:
+it is no parent while there is another, and if there is none a whole workflow is asked for instead.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,10 +20,12 @@ from typing import Final, Protocol
 from bayesflow_sampler.correction import REPAIRS, Failed, Writer
 from bayesflow_sampler.operators import Operator, pick
 from bayesflow_sampler.ports import Checker, Edit, Prompt, TextModel
+from bayesflow_sampler.prior import is_unusable
 from bayesflow_sampler.prompts import (
     PromptTemplates,
     TaskBrief,
     Trace,
+    continue_question,
     critique_question,
     edit_question,
     empty_prefix,
@@ -70,15 +75,18 @@ class LLMRefiner:
 
     async def refine(self, pool: Sequence[Candidate], seen: Collection[str], key: DrawKey) -> Edit:
         """One edit of the workflow that the operator picks; unseen if three tries find one."""
-        parents = pick(self.operator, pool, self.seed, *key)
+        usable = [candidate for candidate in pool if not is_unusable(candidate.workflow)]
+        parents = pick(self.operator, usable or pool, self.seed, *key)
         parent = parents[0].workflow
-        critique = await self._criticise(parents[0], key)
-        history = pool if self.operator == "linear" else ()
+        critique = await self._criticise(parents[0], key) if usable else ""
+        history = usable if self.operator == "linear" else ()
         known = {*seen, parent.workflow_id}
         edited, tried = parent, list[Workflow]()
         for attempt in range(1, _EDITS + 1):
-            question = edit_question(
-                self.templates, self.brief, parents, critique, history=history, tried=tried
+            question = (
+                edit_question(self.templates, self.brief, parents, critique, history, tried)
+                if usable
+                else continue_question(self.templates, self.brief, empty_prefix(self.brief))
             )
             name = f"{key.text}/edit-{attempt}"
             result = await self._writer.write(empty_prefix(self.brief), name, "edit", question)

@@ -18,6 +18,7 @@ from bayesflow_sampler.types import DrawKey, Step, Workflow
 __all__ = ["LLMPrior", "is_unusable", "unusable"]
 
 _REASON_LIMIT: Final = 300
+_RAISE: Final = "raise RuntimeError"
 _STOP: Final = "Stop, for no answer of the model could be used"
 
 
@@ -77,10 +78,13 @@ def unusable(prefix: Workflow, reason: str) -> Workflow:
     if len(line) > _REASON_LIMIT:
         line = line[: _REASON_LIMIT - 1] + "…"
     # A literal, so nothing of the reason can run.
-    body = f"{' ' * prefix.indent}raise RuntimeError({line!r})\n"
+    body = f"{' ' * prefix.indent}{_RAISE}({line!r})\n"
     return Workflow(prefix.preamble, (*prefix.steps, Step(_STOP, body)), prefix.indent)
 
 
 def is_unusable(workflow: Workflow) -> bool:
     """Whether the draw stands for no usable answer."""
-    return bool(workflow.steps) and workflow.steps[-1].title == _STOP
+    if not workflow.steps:
+        return False
+    last = workflow.steps[-1]
+    return last.title == _STOP and last.body.lstrip().startswith(_RAISE)

@@ -84,10 +84,15 @@ class PromptTemplates:
 
 
 class Demonstration(NamedTuple):
-    """An example of the task, cut to a length that a prompt can bear."""
+    """An example of the task, cut to a length that a prompt can bear.
+
+    Attributes:
+        input: The problem.
+        answer: The expected answer, or None if the example has none.
+    """
 
     input: str
-    answer: str
+    answer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +271,10 @@ def _examples(examples: Sequence[Demonstration]) -> str:
     if not examples:
         return "(none)"
     return "\n\n".join(
-        f"Example {number}, input:\n\n{_quoted(example.input)}\n\n"
-        f"Example {number}, expected answer:\n\n{_quoted(example.answer)}"
+        f"Example {number}, {label}:\n\n{_quoted(text)}"
         for number, example in enumerate(examples, start=1)
+        for label, text in (("input", example.input), ("expected answer", example.answer))
+        if text is not None
     )
 
 

@@ -5,6 +5,7 @@
     ├── NotFoundError          an id that the store does not know
     ├── ModelUnavailableError  unknown model, missing extra, weights or key
     ├── ProviderError          a provider failed for reasons outside the request (429, 5xx, network)
+    │   └── RequestRefusedError  it refuses this request as it stands (400, 413, 422)
     ├── BudgetSpentError       the run's budget has no room for the next call
     └── StoreError             the database cannot be opened, read or written
 
@@ -18,6 +19,7 @@ __all__ = [
     "ModelUnavailableError",
     "NotFoundError",
     "ProviderError",
+    "RequestRefusedError",
     "ServerError",
     "StoreError",
 ]
@@ -60,6 +62,16 @@ class ProviderError(ServerError):
         self.retry_after = retry_after
         self.transient = transient
         self.congestion = congestion
+
+
+class RequestRefusedError(ProviderError):
+    """A provider refuses this request as it stands.
+
+    If it answers others, the fault is the request's; if it answers none, the endpoint's.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=False)
 
 
 class BudgetSpentError(ServerError):

@@ -10,11 +10,12 @@ cache.
 import asyncio
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bayesflow_sampler.archive import Archive
 from bayesflow_sampler.final_pick import choose
+from bayesflow_sampler.grammar import GrammarPrior
 from bayesflow_sampler.types import Candidate, DrawKey, RowSet
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.evaluation.evaluate import Evaluator
@@ -24,7 +25,7 @@ from bayesflow_server.evaluation.task_file import load_task_file
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.gateway import Gateway
 from bayesflow_server.models.registry import ModelRegistry
-from bayesflow_server.runs.assembly import build_operators
+from bayesflow_server.runs.assembly import build_grammar
 from bayesflow_server.runs.options import parse_options
 from bayesflow_server.runs.request import RunRequest
 from bayesflow_server.runs.service import RunService
@@ -171,9 +172,10 @@ async def _control(workplace: Workplace, run_id: str, calls: int) -> tuple[float
         store=workplace.store,
         seed=spec.seed,
     )
-    prior, _ = build_operators(spec, rows["demonstration"] or rows["validation"])
+    shown = rows["demonstration"] or rows["validation"]
+    grammar = build_grammar(spec.grammar, spec.instructions, spec.answer_format, shown)
     # Draws of their own: not those that the search's first round saw.
-    prior = replace(prior, seed=spec.seed + 1_000_003)
+    prior = GrammarPrior(grammar, spec.seed + 1_000_003)
     validation = RowSet("validation", tuple(range(len(rows["validation"]))))
     archive = Archive(len(rows["validation"]))
     draws = 0

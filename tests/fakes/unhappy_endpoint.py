@@ -59,6 +59,7 @@ class Mood(BaseModel):
         capacity: In the order of time; empty: no limit.
         refuses_temperature: Answers 400 to any temperature.
         refuses: Answers every request with this status.
+        refuses_empty: Answers 400 to a turn without a word, as Anthropic does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +70,7 @@ class Mood(BaseModel):
     capacity: Sequence[Capacity] = ()
     refuses_temperature: bool = False
     refuses: int | None = None
+    refuses_empty: bool = False
 
 
 class _Block(BaseModel):
@@ -222,6 +224,9 @@ class UnhappyEndpoint:
         if mood.refuses is not None:
             self.counts[str(mood.refuses)] += 1
             return _error(mood.refuses, "Not for you.")
+        if mood.refuses_empty and any(not turn.text.strip() for turn in question.messages):
+            self.counts["400"] += 1
+            return _error(400, "messages: text content blocks must be non-empty")
         if mood.refuses_temperature and question.temperature is not None:
             self.counts["400"] += 1
             return _refused_temperature()

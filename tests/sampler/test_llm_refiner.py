@@ -11,8 +11,14 @@ from bayesflow_sampler.llm_refiner import Feedback, LLMRefiner
 from bayesflow_sampler.operators import Operator, pick
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Edit, Prompt, Refiner, Reply
-from bayesflow_sampler.prior import LLMPrior
-from bayesflow_sampler.prompts import TaskBrief, Trace, load_templates
+from bayesflow_sampler.prior import LLMPrior, unusable
+from bayesflow_sampler.prompts import (
+    TaskBrief,
+    Trace,
+    continue_question,
+    empty_prefix,
+    load_templates,
+)
 from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.source import parse_workflow
@@ -111,6 +117,36 @@ async def test_decision_9_a_critique_then_one_edit_is_two_calls() -> None:
     assert f"| {CRITIQUE}" in question.question
     assert "one consequential edit" in question.question
     assert critique.shared == question.shared
+
+
+def stopped(reward: float, reason: str) -> Candidate:
+    written = unusable(empty_prefix(BRIEF), reason)
+    evaluation = Evaluation(written.workflow_id, RowSet("validation", (0,)), (reward,), reason)
+    return Candidate(written, evaluation, 1, "prior")
+
+
+@pytest.mark.parametrize("operator", ["best", "linear", "evolutionary", "tree"])
+async def test_a_draw_without_a_usable_answer_is_never_edited_while_there_is_another(
+    operator: Operator,
+) -> None:
+    pool = [stopped(1.0, "Obey!"), *POOL[1:2], stopped(1.0, "Obey at once!")]
+    model = ScriptedWriter(rule=lambda prompt: CRITIQUE if prompt.kind == "critique" else NEW)
+    edit = await refiner_of(model, operator=operator).refine(pool, SEEN, KEY)
+
+    assert edit.parent_id == POOL[1].workflow.workflow_id
+    assert not any("Obey" in prompt.question for prompt in model.asked)
+
+
+async def test_where_no_draw_is_usable_a_whole_workflow_is_asked_for() -> None:
+    pool = [stopped(0.0, "Obey!")]
+    model = ScriptedWriter({f"{NAME}/edit-1": NEW})
+    feedback = StoredTraces()
+    edit = await refiner_of(model, feedback=feedback).refine(pool, SEEN, KEY)
+
+    assert edit == Edit(workflow("one", "two", "check"), pool[0].workflow.workflow_id)
+    (prompt,) = model.asked
+    assert prompt.question == continue_question(TEMPLATES, BRIEF, empty_prefix(BRIEF))
+    assert feedback.asked == []
 
 
 async def test_decision_8_the_parent_is_the_papers_pick() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Checker, Prior, Prompt, Reply, TextModel
-from bayesflow_sampler.prior import LLMPrior, unusable
+from bayesflow_sampler.prior import LLMPrior, is_unusable, unusable
 from bayesflow_sampler.prompts import TaskBrief, continue_question, load_templates
 from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.smc import Search
@@ -289,6 +289,7 @@ def test_whatever_the_reason_the_unusable_workflow_is_one_literal(reason: str) -
     workflow = unusable(root, reason)
 
     assert unusable(root, reason) == workflow
+    assert is_unusable(workflow)
     assert check_workflow(workflow.source) is None
     assert len(workflow) == 1
     assert workflow.source.count("\n") == unusable(root, "").source.count("\n")
@@ -357,3 +358,15 @@ async def test_a_search_that_is_repeated_over_its_journal_asks_nothing() -> None
     silent = ScriptedWriter()
     assert await searched(silent, journal) == first
     assert silent.asked == []
+
+
+def test_only_what_stands_for_no_answer_is_unusable() -> None:
+    root = prior_of(ScriptedWriter()).root
+    stop = unusable(root, "nothing was said")
+    (step,) = stop.steps
+    titled = replace(step, body="        return problem, 0.0\n")
+
+    assert not is_unusable(root)
+    assert not is_unusable(replace(stop, steps=(titled,)))
+    assert not is_unusable(replace(stop, steps=(replace(step, title="Stop"),)))
+    assert not is_unusable(replace(stop, steps=(step, titled)))

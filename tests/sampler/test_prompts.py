@@ -139,6 +139,13 @@ def test_a_task_with_public_tests_gets_exec_code_and_the_answers_form() -> None:
     assert "(none)" in text
 
 
+def test_an_example_without_an_expected_answer_shows_none() -> None:
+    text = shared_text(TEMPLATES, replace(BRIEF, examples=(Demonstration("Sing.", None),)))
+
+    assert "Example 1, input:\n\n| Sing.\n\n# What" in text
+    assert "expected answer" not in text
+
+
 @pytest.mark.parametrize(("offered", "other"), [("strong", "cheap"), ("cheap", "strong")])
 def test_only_the_tiers_of_the_run_are_offered(
     offered: Literal["strong", "cheap"], other: str

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import LLMCall, Tier
+from bayesflow_server.errors import RequestRefusedError
 from bayesflow_server.evaluation.call_log import CallLog
 from bayesflow_server.evaluation.outcomes import NOT_WELL
 from bayesflow_server.gateway.cache_key import CallContext
@@ -109,8 +110,8 @@ class Door:
         Refused, cut and empty answers are texts as they are; the meter counts them.
 
         Raises:
-            CallRefusedError: The execution is over, the run offers no such tier, or the prompt is
-                longer than the model's context.
+            CallRefusedError: The execution is over, the run offers no such tier, the prompt is
+                longer than the model's context, or the model answers others and refuses this one.
         """
         task = asyncio.current_task()
         if self._closed or task is None:
@@ -144,7 +145,7 @@ class Door:
         question = _Question(session.model.identity, request)
         contexts = self._contexts(question, call.num_of_response)
         logged = self.log.begin(request)
-        answers = await session.complete_many(request, contexts, self._deadline)
+        answers = await self._complete(session, request, contexts)
         usages = _as_if_uncached(session.model, answers, self._questions.get(question, 0))
         self._questions[question] = usages[0].input_tokens
         for answer, usage in zip(answers, usages, strict=True):
@@ -155,6 +156,24 @@ class Door:
         if any(one.stop_reason == "context_overflow" and not one.text for one in completions):
             raise CallRefusedError(_too_long(request, completions[0].usage))
         return [completion.text for completion in completions]
+
+    async def _complete(
+        self, session: ModelSession, request: ChatRequest, contexts: list[CallContext]
+    ) -> list[Answer]:
+        """The answers, unless the model refuses this request again and answers others.
+
+        A refusal by a model that has answered nothing yet says more about the endpoint than about
+        the workflow, and pauses the run.
+        """
+        try:
+            return await session.complete_many(request, contexts, self._deadline)
+        except RequestRefusedError:
+            if not await session.has_answered():
+                raise
+        try:
+            return await session.complete_many(request, contexts, self._deadline)
+        except RequestRefusedError as refusal:
+            raise CallRefusedError(f"call_llm(): {refusal}") from None
 
     def _model(self, tier: Tier | None) -> ModelSession:
         if tier is None:

@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Final, NamedTuple
 
@@ -40,6 +40,11 @@ __all__ = ["Evaluator", "failure_line"]
 # each call, the sandbox the time between calls, and the wall clock only what neither sees.
 EXECUTION_LIMITS: Final = Limits(wall_seconds=86_400.0)
 _MOST_CONCURRENT: Final = 256
+_NO_ANSWER: Final = Failure(
+    "InvalidReturnValue",
+    "the workflow ended without an answer; its last step must return one, as in "
+    "`return answer, cost`",
+)
 
 
 class _Key(NamedTuple):
@@ -197,8 +202,8 @@ class Evaluator:
         door = Door(self.session, row.id, self.replicate, self.seed, self.tiers)
         started = time.monotonic()
         try:
-            outcome = await self.sandbox.run_workflow(
-                source, (row.problem,), door, EXECUTION_LIMITS
+            outcome = _with_an_answer(
+                await self.sandbox.run_workflow(source, (row.problem,), door, EXECUTION_LIMITS)
             )
         finally:
             await door.aclose()
@@ -276,6 +281,15 @@ def _check_prices(sessions: Iterable[ModelSession]) -> None:
                 f"The price of {session.model.spec} is unknown, so its cost cannot join the "
                 "reward: set `cost_weight` to 0, or use a model with a known price."
             )
+
+
+def _with_an_answer(outcome: Outcome) -> Outcome:
+    """The outcome; a workflow that ended without an answer has failed: it lacks a `return`."""
+    value = outcome.value
+    answer = value[0] if isinstance(value, tuple) and value else value
+    if not outcome.ok or not (answer is None or answer == ()):
+        return outcome
+    return replace(outcome, value=None, failure=_NO_ANSWER)
 
 
 def _error_json(outcome: Outcome) -> str | None:

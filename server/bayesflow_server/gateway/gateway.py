@@ -143,6 +143,14 @@ class Gateway:
             for place, key in enumerate(keys)
         ]
 
+    async def has_answered(self, session: "ModelSession") -> bool:
+        """Whether the session's model has answered anything on its account, in any sitting."""
+        records = await self._store.usage(session.scope)
+        return any(
+            record.model == session.model.spec and record.calls + record.cached_calls > 0
+            for record in records
+        )
+
     async def _again(self, session: "ModelSession", key: str, answers: dict[str, Answer]) -> Answer:
         """The answer to a question that stood twice in one list."""
         await self._store.add_usage(session.delta(key, cached=True))
@@ -196,6 +204,11 @@ class Gateway:
             raise
         return answers
 
+    def trouble(self, model: ChatModel) -> str | None:
+        """See `ModelSession.trouble`."""
+        line = self._lines.get(model.identity)
+        return None if line is None else line.trouble
+
     def _line(self, model: ChatModel) -> Line:
         line = self._lines.get(model.identity)
         if line is None:
@@ -241,6 +254,11 @@ class ModelSession:
         """Request parameters that the model did not take, over all answers so far."""
         return frozenset(self._dropped)
 
+    @property
+    def trouble(self) -> str | None:
+        """What the provider says instead of answering, for some seconds already; or None."""
+        return self.gateway.trouble(self.model)
+
     def deadline(self) -> Deadline:
         """The time that one example may spend in model calls; for all of its calls together."""
         return Deadline(self.gateway.timing.example_seconds)
@@ -263,6 +281,10 @@ class ModelSession:
     ) -> list[Answer]:
         """Answers the request once for each context; see `Gateway.complete_many`."""
         return await self.gateway.complete_many(self, request, contexts, deadline)
+
+    async def has_answered(self) -> bool:
+        """Whether the model has answered anything on this account; see `Gateway.has_answered`."""
+        return await self.gateway.has_answered(self)
 
     def note(self, completion: Completion) -> None:
         """Remembers what the model did not take."""

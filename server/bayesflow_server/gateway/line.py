@@ -9,8 +9,8 @@ A fault never becomes an answer. Whatever ends a try gives its slot and its rese
 
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Final, cast
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, cast
 
 from bayesflow_server.errors import BudgetSpentError, ProviderError
 from bayesflow_server.gateway.budget import MINUTES_OVER, Budget, Spending, most_usage
@@ -25,6 +25,7 @@ __all__ = ["Call", "Line"]
 _BYTES_A_TOKEN: Final = 4
 _FIRST_GUESS: Final = 256.0
 _MEMORY: Final = 0.95
+_A_WHILE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class Call:
     deadline: Deadline | None
 
 
+class _Fault(NamedTuple):
+    """How a try ended, and for how many seconds the model had answered nothing by then."""
+
+    message: str
+    silence: float
+
+
 class Line:
     """Shared by every session that asks the model."""
 
@@ -55,9 +63,17 @@ class Line:
         self.limiter = Limiter(model.concurrency, model.pace)
         self._paced = model.pace.tokens_per_minute is not None
         self._timing = timing
+        self._call_seconds = model.pace.call_seconds or timing.call_seconds
         self._prices = prices
         self._last_answer = float("-inf")
+        self._fault: _Fault | None = None  # the last, while no call was answered since
         self._output = _FIRST_GUESS  # a running mean of the tokens of an answer
+
+    @property
+    def trouble(self) -> str | None:
+        """The provider's last fault, while it has answered nothing for a while; or None."""
+        fault = self._fault
+        return fault.message if fault is not None and fault.silence >= _A_WHILE else None
 
     async def ask(self, call: Call) -> tuple[Completion, ...]:
         """The answers, at least one; fewer than `call.count` if the provider gave no more.
@@ -72,12 +88,14 @@ class Line:
 
     async def _ask(self, call: Call) -> tuple[Completion, ...]:
         loop = asyncio.get_running_loop()
-        patience = Patience(self._timing, call.model.spec, call.key, loop.time())
+        timing = replace(self._timing, call_seconds=self._call_seconds)
+        patience = Patience(timing, call.model.spec, call.key, loop.time())
         while True:
             try:
                 return await self._try(call)
             except ProviderError as fault:
                 pause = patience.pause(fault, loop.time(), self._last_answer)
+                self._fault = _Fault(str(fault), patience.silence(loop.time(), self._last_answer))
             with _counted(call.deadline):
                 await asyncio.sleep(min(pause, _time_left(call)))
 
@@ -120,17 +138,17 @@ class Line:
         left = _time_left(call)
         if left <= 0:
             raise _too_late(call)
-        limit = asyncio.timeout(min(left, self._timing.call_seconds))
+        limit = asyncio.timeout(min(left, self._call_seconds))
         try:
             async with limit:
                 if call.count == 1:
                     return (await call.model.complete(call.request),)
                 completions = await cast("ManySampler", call.model).sample(call.request, call.count)
         except TimeoutError:
-            if left <= self._timing.call_seconds and limit.expired():
+            if left <= self._call_seconds and limit.expired():
                 raise _too_late(call) from None
             raise ProviderError(
-                f"{call.model.spec} gave no answer within {self._timing.call_seconds:g} s."
+                f"{call.model.spec} gave no answer within {self._call_seconds:g} s."
             ) from None
         if not completions:
             raise ProviderError(f"{call.model.spec} sent no answer at all.")
@@ -150,6 +168,7 @@ class Line:
     ) -> None:
         if completions:
             self._last_answer = asyncio.get_running_loop().time()
+            self._fault = None
             used = sum(one.usage.input_tokens + one.usage.output_tokens for one in completions)
             output = sum(one.usage.output_tokens for one in completions) / len(completions)
             self._output = _MEMORY * self._output + (1 - _MEMORY) * output

@@ -2,17 +2,21 @@
 
 The pause doubles from try to try, less a jitter that the call's key fixes; a provider's
 `retry-after` goes before it. A call gives up when no call of its model had an answer for
-`patience_seconds` and it has tried `fewest_attempts` times; while others are answered, it has
+`patience_seconds` and it has tried `fewest_attempts` times, or had none for three calls' longest
+time: a model that hangs would else take eight of them. While others are answered, it has
 `most_attempts`: with seven faults in ten calls, one call in 44,000 fails thirty times in a row.
 """
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from bayesflow_server.errors import ProviderError
 from bayesflow_server.gateway.limiter import LONGEST_WAIT
 
 __all__ = ["Patience", "Timing"]
+
+_LASTING: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,11 @@ class Patience:
             raise fault
         self.attempts += 1
         timing = self.timing
-        silent = now - max(self.begun, last_answer) >= timing.patience_seconds
-        outage = silent and self.attempts >= timing.fewest_attempts
+        silence = self.silence(now, last_answer)
+        tried = self.attempts >= timing.fewest_attempts
+        # Who says when to come again is there.
+        hangs = silence >= self._longest_silence and self.attempts > 1 and fault.retry_after is None
+        outage = silence >= timing.patience_seconds and (tried or hangs)
         if outage or self.attempts >= timing.most_attempts:
             raise ProviderError(
                 f"{self.spec} failed {self.attempts} times in a row, the last time so: {fault} "
@@ -84,6 +91,14 @@ class Patience:
             return min(fault.retry_after, LONGEST_WAIT)
         doubled = timing.first_pause * 2.0 ** (self.attempts - 1)
         return min(doubled, timing.longest_pause) * (1 - 0.5 * self._jitter())
+
+    def silence(self, now: float, last_answer: float) -> float:
+        """Seconds without an answer of the model, none of them before this call began."""
+        return now - max(self.begun, last_answer)
+
+    @property
+    def _longest_silence(self) -> float:
+        return _LASTING * max(self.timing.patience_seconds, self.timing.call_seconds)
 
     def _jitter(self) -> float:
         """A number in [0, 1) that depends on nothing but the call and the try."""

@@ -138,9 +138,17 @@ class PoolTool:
             cursor=str(end) if end < len(view.items) else None,
             prior_independent=RunSpec.model_validate_json(record.request).prior_independent,
             uri=None,
-            next=f"get_best_workflow(run_id='{run_id}') or evaluate_workflow(workflow='wf_…', "
-            f"run_id='{run_id}').",
+            next=_next(run_id, empty=not pool.rows),
         )
+
+
+def _next(run_id: str, *, empty: bool) -> str:
+    if empty:
+        return f"get_run(run_id='{run_id}'): no round is finished yet, so no workflow is kept."
+    return (
+        f"get_best_workflow(run_id='{run_id}') or evaluate_workflow(workflow='wf_…', "
+        f"run_id='{run_id}')."
+    )
 
 
 def _item(item: "PoolItem", rank: int) -> PoolWorkflow:

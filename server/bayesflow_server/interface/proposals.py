@@ -14,7 +14,12 @@ from bayesflow_server.interface.runs import Status
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:
-    from bayesflow_server.runs.proposal_service import HandedOut, TakenIn, Verdict
+    from bayesflow_server.runs.proposal_service import (
+        HandedOut,
+        SubmittedWorkflow,
+        TakenIn,
+        Verdict,
+    )
     from bayesflow_server.store.records import ProposalRecord
 
 __all__ = ["Answer", "AnswersTaken", "ProposalTools", "ProposalsGiven", "WorkflowTaken"]
@@ -180,9 +185,7 @@ class ProposalTools:
             workflow_id=taken.workflow_id,
             accepted=taken.accepted,
             note=f"{when[0].upper()}{when[1:]}.",
-            next=f"get_run(run_id='{run_id}') shows how it is doing; get_pool, once it is scored."
-            if taken.status in _ACTIVE
-            else _resume(run_id, taken.status),
+            next=_after_workflow(run_id, taken),
         )
 
 
@@ -230,6 +233,14 @@ def _after_answers(run_id: str, taken: "TakenIn") -> str:
     return _go_on(run_id, taken.status, why)
 
 
+def _after_workflow(run_id: str, taken: "SubmittedWorkflow") -> str:
+    if taken.status not in _ACTIVE:
+        return _resume(run_id, taken.status)
+    if taken.asks:
+        return f"next_proposals(run_id='{run_id}'): the run goes on when you answer its questions."
+    return f"get_run(run_id='{run_id}') shows how it is doing; get_pool, once it is scored."
+
+
 def _go_on(run_id: str, status: Status, why: str) -> str:
     if status in _ACTIVE:
         return f"next_proposals(run_id='{run_id}') again: {why}."
@@ -241,5 +252,5 @@ def _go_on(run_id: str, status: Status, why: str) -> str:
 def _resume(run_id: str, status: Status) -> str:
     return (
         f"resume_run(run_id='{run_id}'): the run is {status} and asks and uses nothing until then. "
-        "What was handed in is kept; get_run says why it stopped."
+        "What was handed in is kept. get_run says why it stopped; a spent budget must be larger."
     )

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from bayesflow_server.interface.backend import ClosingBackend
 from bayesflow_server.interface.server import BayesFlowServer, LogLevel
+from bayesflow_server.interface.wire import mended_stdin
 
 __all__ = ["serve"]
 
@@ -28,7 +29,8 @@ def serve(backend: ClosingBackend, *, log_level: LogLevel) -> int:
         backend: The application; closed before this returns.
         log_level: Of the log on stderr.
     """
-    asyncio.run(_serve(backend, log_level))
+    with mended_stdin():
+        asyncio.run(_serve(backend, log_level))
     return 0
 
 

@@ -20,7 +20,7 @@ from bayesflow_server.models.chat import (
 )
 from bayesflow_server.models.connection import STAND_IN, Connection, Dialled, SdkErrors
 from bayesflow_server.models.provider_http import BadRequest, cut_at_stop, outcome
-from bayesflow_server.models.remote_model import RemoteModel
+from bayesflow_server.models.remote_model import RemoteModel, Tokens
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -44,10 +44,10 @@ class _Block(BaseModel):
 
 
 class _ReplyUsage(BaseModel):
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cache_read_input_tokens: Tokens | None = None
+    cache_creation_input_tokens: Tokens | None = None
 
 
 class _Reply(BaseModel):

@@ -46,10 +46,12 @@ class Pace(NamedTuple):
     Attributes:
         requests_per_minute: Calls begun in any minute, or None.
         tokens_per_minute: Tokens in and out in any minute, or None.
+        call_seconds: The longest a call may take, or None for the gateway's own deadline.
     """
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    call_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -92,7 +93,7 @@ class Connection(Generic[ClientT]):
         *,
         environment: Mapping[str, str] | None = None,
         http_client: "AsyncClient | None" = None,
-        call_seconds: float = _CALL_SECONDS,
+        call_seconds: float | None = None,
     ) -> None:
         """Prepares the connection; nothing is imported, read or opened yet.
 
@@ -101,16 +102,17 @@ class Connection(Generic[ClientT]):
             dial: Builds the SDK's client, with `http`, `base_url` and the stand-in for a key.
             environment: Where the key is; the process's own if None.
             http_client: In place of the SDK's own transport; closed with this connection.
-            call_seconds: Deadline of one call.
+            call_seconds: Deadline of one call; the endpoint's if None.
         """
         self.endpoint = endpoint
         self.provider = Provider(endpoint.title, endpoint.key_variable)
         self.base_url = endpoint.base_url or _ORIGINS[endpoint.api]
-        self.call_seconds = call_seconds
+        self.call_seconds = call_seconds or endpoint.pace.call_seconds or _CALL_SECONDS
         self._dial = dial
         self._environment = os.environ if environment is None else environment
         self._http_client = http_client
         self._key: str | None = None
+        self._shown_key: re.Pattern[str] | None = None
         self._dialled: Dialled[ClientT] | None = None
 
     async def call(self, model: str, send: Callable[[ClientT], Awaitable[object]]) -> object:
@@ -147,8 +149,10 @@ class Connection(Generic[ClientT]):
         raise failed
 
     def without_key(self, text: str) -> str:
-        """The text, should it hold the key, with the key cut out."""
-        return text.replace(self._key, "<key>") if self._key else text
+        """The text, should it hold the key, plain or escaped, with the key cut out."""
+        if self._shown_key is None:
+            return text
+        return self._shown_key.sub("<key>", text)
 
     def http(self, make: "Callable[..., AsyncClient]") -> "AsyncClient":
         """The HTTP client for the SDK: through the door, following no redirect.
@@ -187,6 +191,7 @@ class Connection(Generic[ClientT]):
     def _connected(self) -> Dialled[ClientT]:
         if self._dialled is None:
             self._key = self.provider.key(self._environment)
+            self._shown_key = None if self._key is None else _shapes(self._key)
             self._dialled = self._dial(self)
         return self._dialled
 
@@ -237,6 +242,17 @@ class Connection(Generic[ClientT]):
             model=model,
             clean=self.without_key,
         )
+
+
+def _shapes(key: str) -> re.Pattern[str]:
+    """The key as it may stand in a text, in a URL or in JSON."""
+    return re.compile("".join(map(_shape, key)))
+
+
+def _shape(mark: str) -> str:
+    if mark.isalnum():
+        return mark
+    return rf"(?i:\\?{re.escape(mark)}|%{ord(mark):02x}|\\u{ord(mark):04x})"
 
 
 def _hung_up(error: BaseException) -> bool:

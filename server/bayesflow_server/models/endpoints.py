@@ -4,8 +4,9 @@
     NAME,option=value...         for the built-in `anthropic` and `openai` only: not their URL
 
 Options: ``key`` (the environment variable that holds the key), ``api`` (openai or anthropic),
-``concurrency``, ``rpm`` and ``tpm`` (calls and tokens a minute), ``price_in`` and ``price_out``
-(USD per million tokens). No message repeats what was written: a key may stand in it by mistake.
+``concurrency``, ``rpm`` and ``tpm`` (calls and tokens a minute), ``seconds`` (the longest a call
+may take), ``price_in`` and ``price_out`` (USD per million tokens). No message repeats what was
+written: a key may stand in it by mistake.
 """
 
 import math
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 Api = Literal["openai", "anthropic"]
+_LONGEST_CALL = 3600
 
 _MOST_CONCURRENCY = 1000
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
@@ -152,7 +154,7 @@ def _endpoint(name: str, options: Mapping[str, str], start: Endpoint) -> Endpoin
         base_url=start.base_url,
         key_variable=cast(str | None, read.get("key", start.key_variable)),
         concurrency=int(read.get("concurrency", start.concurrency)),
-        pace=Pace(cast(float | None, read.get("rpm")), cast(float | None, read.get("tpm"))),
+        pace=Pace(*(cast(float | None, read.get(name)) for name in ("rpm", "tpm", "seconds"))),
         price=Price(float(read["price_in"]), float(read["price_out"])) if priced else None,
     )
 
@@ -202,6 +204,13 @@ def _rate(value: str) -> float:
     return number
 
 
+def _seconds(value: str) -> float:
+    number = _number(value)
+    if not 1 <= number <= _LONGEST_CALL:
+        raise ValueError(f"seconds from 1 to {_LONGEST_CALL}")
+    return number
+
+
 def _price(value: str) -> float:
     number = _number(value)
     if not 0 <= number < math.inf:
@@ -222,6 +231,7 @@ _READERS: Mapping[str, Callable[[str], str | float]] = {
     "concurrency": _concurrency,
     "rpm": _rate,
     "tpm": _rate,
+    "seconds": _seconds,
     "price_in": _price,
     "price_out": _price,
 }

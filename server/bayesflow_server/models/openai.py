@@ -20,7 +20,7 @@ from bayesflow_server.models.connection import STAND_IN, Connection, Dialled, Sd
 from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS
 from bayesflow_server.models.openai_parameters import Attempt, Parameters
 from bayesflow_server.models.provider_http import BadRequest, cut_at_stop, outcome
-from bayesflow_server.models.remote_model import RemoteModel
+from bayesflow_server.models.remote_model import RemoteModel, Tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -42,12 +42,12 @@ class _Choice(BaseModel):
 
 
 class _Details(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: Tokens | None = None
 
 
 class _ReplyUsage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
     prompt_tokens_details: _Details | None = None
 
 
@@ -209,4 +209,4 @@ def _share(reply: _Reply, index: int) -> Usage:
         return Usage(0, output)
     details = usage.prompt_tokens_details
     cached = (details.cached_tokens or 0) if details else 0
-    return Usage(usage.prompt_tokens, output, cached)
+    return Usage(usage.prompt_tokens, output, min(cached, usage.prompt_tokens))

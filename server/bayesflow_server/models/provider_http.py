@@ -13,9 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from bayesflow_server.errors import ModelUnavailableError, ProviderError, ServerError
+from bayesflow_server.errors import (
+    ModelUnavailableError,
+    ProviderError,
+    RequestRefusedError,
+    ServerError,
+)
 from bayesflow_server.models.chat import StopReason
-from bayesflow_server.models.wordings import says_overflow, says_refusal
+from bayesflow_server.models.wordings import says_account, says_overflow, says_refusal
 
 __all__ = [
     "BadRequest",
@@ -145,8 +150,11 @@ class Provider:
                 "key belongs to one place. Set the endpoint to its final URL.",
                 transient=False,
             )
+        sentence = f"{self.title} answered HTTP {status} for {model}: {said}"
+        if status in _REQUEST_IS_WRONG and not says_account(said):
+            return RequestRefusedError(sentence)
         return ProviderError(
-            f"{self.title} answered HTTP {status} for {model}: {said}",
+            sentence,
             retry_after=retry_after_seconds(headers, time.time),
             transient=status in _TRANSIENT or status >= 500,
             congestion=status in (429, 503, 529),

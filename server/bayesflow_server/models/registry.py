@@ -212,7 +212,10 @@ class ModelRegistry:
         return f"{', '.join(most)} or {last}"
 
     def _unknown(self, spec: str) -> ModelUnavailableError:
-        return ModelUnavailableError(f"Unknown model '{spec[:80]}': write {self._forms()}.")
+        return ModelUnavailableError(
+            f"Unknown model '{spec[:80]}': write {self._forms()}. An endpoint of your own is named "
+            "when the server is launched (--endpoint NAME=URL)."
+        )
 
     def _require_endpoint(self, endpoint: Endpoint) -> None:
         if endpoint.api == "openai" and importlib.util.find_spec("openai") is None:

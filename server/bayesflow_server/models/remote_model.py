@@ -1,14 +1,17 @@
 """What the models behind an endpoint have in common, whichever API they speak."""
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from bayesflow_server.models.chat import Pace
 from bayesflow_server.models.connection import Connection, SdkClient
 from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS
 
-__all__ = ["RemoteModel"]
+__all__ = ["RemoteModel", "Tokens"]
+
+# As an answer counts them: what is below or above would upset the account.
+Tokens: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 
 ClientT = TypeVar("ClientT", bound=SdkClient)
 ReplyT = TypeVar("ReplyT", bound=BaseModel)

@@ -6,7 +6,7 @@ and a question that will not be answered are outcomes, any other refused request
 
 import re
 
-__all__ = ["says_overflow", "says_refusal"]
+__all__ = ["says_account", "says_overflow", "says_refusal"]
 
 _WORDINGS = (
     r"prompt is too long",  # Anthropic, Bedrock
@@ -29,6 +29,14 @@ _REFUSALS = (
     r"content[ _](?:management )?policy",  # OpenAI, Azure
     r"(?:input|prompt) was flagged|requires moderation",  # OpenAI, OpenRouter
 )
+# Said with status 400 too, and no request's fault: Gemini's keys and regions, Anthropic's credit.
+_ACCOUNT = (
+    r"api[ _-]?key|authenti|unauthori[sz]|permission|billing|quota|credit|account|organi[sz]ation",
+    r"suspended|disabled|deprecated|retired|\b(?:region|location|country)\b",
+    r"model\b.{0,60}(?:not (?:exist|found|supported|available)|unknown|invalid)",
+    r"(?:unknown|invalid|no such|unsupported) model",
+)
+_ACCOUNTS = re.compile("|".join(_ACCOUNT), re.IGNORECASE)
 _OVERFLOW = re.compile("|".join(_WORDINGS), re.IGNORECASE)
 _REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 
@@ -41,3 +49,8 @@ def says_overflow(message: str) -> bool:
 def says_refusal(message: str) -> bool:
     """Whether a refusal says that the content itself is not wanted."""
     return _REFUSAL.search(message) is not None
+
+
+def says_account(message: str) -> bool:
+    """Whether a refusal is about the key, the account or the model, and not about the request."""
+    return _ACCOUNTS.search(message) is not None

@@ -17,6 +17,7 @@ from bayesflow_sampler.types import Workflow
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Row
+from bayesflow_server.evaluation.scorers import answer_text
 from bayesflow_server.runs.spec import RunSpec
 
 __all__ = ["Hands", "Operators", "admit_workflow", "build_grammar", "build_operators"]
@@ -102,7 +103,7 @@ def _brief(spec: RunSpec, shown: Sequence[Row]) -> TaskBrief:
     """The task as an optimizer is told of it."""
     examples = [
         Demonstration(
-            row.problem[:_LONGEST_DEMONSTRATION], "" if row.target is None else _answer(row)
+            row.problem[:_LONGEST_DEMONSTRATION], None if row.target is None else _answer(row)
         )
         for row in shown[:_DEMONSTRATIONS]
     ]
@@ -166,5 +167,5 @@ def _scoring(spec: RunSpec) -> str:
 
 
 def _answer(row: Row) -> str:
-    target = row.target[0] if isinstance(row.target, list) and row.target else row.target
-    return str(target)
+    """The expected answer, or the first of several good ones."""
+    return answer_text(row.target[0] if isinstance(row.target, list) and row.target else row.target)

@@ -50,6 +50,9 @@ class Phase(BaseModel):
     pool: PoolState = PoolState()
     top_errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    # Of these notes those on what models do not take: a later sitting, which asks again only what
+    # is missing, may not meet it.
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass
@@ -96,9 +99,13 @@ class Progress:
             eta_seconds=self._eta(),
             best_so_far=self.best,
             pool=self.pool,
-            top_errors=tuple(f"{count}x {text}" for text, count in self._errors.most_common(3)),
+            top_errors=tuple(f"{count}x {text}" for text, count in self._most_errors()),
             notes=tuple(self.notes),
         )
+
+    def _most_errors(self) -> list[tuple[str, int]]:
+        """The three most frequent; of equally frequent ones the order says nothing."""
+        return sorted(self._errors.items(), key=lambda item: (-item[1], item[0]))[:3]
 
     def _eta(self) -> float | None:
         if self.done == 0:

@@ -14,6 +14,7 @@ from bayesflow_sampler.options import SearchOptions
 from bayesflow_server.errors import InputError
 from bayesflow_server.runs.assembly import admit_workflow
 from bayesflow_server.runs.proposals import suggestion_key
+from bayesflow_server.runs.roles import CLIENT
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import (
     ProposalRecord,
@@ -88,12 +89,14 @@ class SubmittedWorkflow(NamedTuple):
         workflow_id: Its id.
         accepted: False if the run was handed the same workflow before.
         round: The round whose refinements it will be the first of.
+        asks: Whether the run has questions for its client, too.
         status: What the run does.
     """
 
     workflow_id: str
     accepted: bool
     round: int
+    asks: bool
     status: RunStatus
 
 
@@ -103,6 +106,10 @@ class _Pinned(BaseModel):
     optimizer: str
     refiner: str | None = None
     options: SearchOptions
+
+    @property
+    def asks_client(self) -> bool:
+        return CLIENT in (self.optimizer, self.refiner)
 
 
 class ProposalService:
@@ -188,10 +195,11 @@ class ProposalService:
         status = self._runs.status(record)
         source = storable(source)
         workflow = admit_workflow(source)
-        number = await self._next_round(record)
+        pinned = _Pinned.model_validate_json(record.request)
+        number = await self._next_round(run_id, pinned.options.rounds)
         if status == "finished" or number is None:
             raise InputError(
-                f"{run_id} takes no more workflows: its last round has made its refinements. "
+                f"{run_id} takes no more workflows: its last round has begun its refinements. "
                 f"evaluate_workflow(workflow=…, run_id='{run_id}') scores one on its rows."
             )
         submission = SubmissionRecord(
@@ -203,13 +211,14 @@ class ProposalService:
             created=time.time(),
         )
         stored = await self._store.add_submission(submission)
-        return SubmittedWorkflow(workflow.workflow_id, stored is not None, number, status)
+        return SubmittedWorkflow(
+            workflow.workflow_id, stored is not None, number, pinned.asks_client, status
+        )
 
-    async def _next_round(self, record: RunRecord) -> int | None:
+    async def _next_round(self, run_id: str, rounds: int) -> int | None:
         """The first round that has not taken what was handed in, or None if all have."""
-        rounds = _Pinned.model_validate_json(record.request).options.rounds
         for number in range(1, rounds + 1):
-            if await self._store.recall_draw(record.run_id, suggestion_key(number)) is None:
+            if await self._store.recall_draw(run_id, suggestion_key(number)) is None:
                 return number
         return None
 
@@ -219,7 +228,7 @@ class ProposalService:
     async def _require_client(self, run_id: str) -> RunRecord:
         record = await self._runs.record(run_id)
         pinned = _Pinned.model_validate_json(record.request)
-        if "client" not in (pinned.optimizer, pinned.refiner):
+        if not pinned.asks_client:
             raise InputError(
                 f"{run_id} asks you nothing, because {pinned.optimizer!r} writes its workflows; "
                 "submit_workflow puts an idea of yours into it, get_run shows how it is doing."

@@ -105,8 +105,19 @@ def resolve(request: RunRequest, models: ModelRegistry, prices: PriceTable) -> R
         seed=request.seed,
         name=request.name,
         fields=dict(task.fields),
-        guesses=task.guesses,
+        guesses=(*task.guesses, *_guessed(request, optimizer)),
     )
+
+
+def _guessed(request: RunRequest, optimizer: str) -> tuple[str, ...]:
+    """Who writes the workflows, where the request leaves it to us."""
+    if request.optimizer is not None or request.grammar is not None:
+        return ()
+    writer = {
+        CLIENT: "you write the workflows (optimizer 'client'): the server has no Anthropic key",
+        GRAMMAR: "the built-in grammar writes the workflows: there is no Anthropic key",
+    }.get(optimizer, f"{optimizer} writes the workflows: the server has its key")
+    return (f"No optimizer was named, so {writer}.",)
 
 
 def spec_warnings(spec: RunSpec) -> tuple[str, ...]:

@@ -32,11 +32,17 @@ class Sessions(NamedTuple):
 
     def notes(self) -> Iterator[str]:
         """What the models did not take, a sentence each."""
-        single = (self.executor, self.optimizer, self.refiner, self.judge)
-        sessions = [one for one in (*single, *self.tiers.values()) if one is not None]
-        found = {(one.model.spec, name) for one in sessions for name in one.dropped}
+        found = {(one.model.spec, name) for one in self._all() for name in one.dropped}
         for spec, name in sorted(found):
             yield f"{spec} takes no {name}: it was left out of the calls."
+
+    def troubles(self) -> Iterator[str]:
+        """What keeps models from answering for some seconds already, a sentence each."""
+        yield from dict.fromkeys(one.trouble for one in self._all() if one.trouble is not None)
+
+    def _all(self) -> list[ModelSession]:
+        single = (self.executor, self.optimizer, self.refiner, self.judge)
+        return [one for one in (*single, *self.tiers.values()) if one is not None]
 
 
 def open_sessions(
@@ -55,11 +61,15 @@ def open_sessions(
 
     executor = session(roles.executor, "executor")
     assert executor is not None
-    tiers = {tier: session(spec, "executor") for tier, spec in roles.tiers.items()}
+    tiers: dict[Tier, ModelSession] = {}
+    for tier, spec in roles.tiers.items():
+        named = session(spec, "executor")
+        if named is not None:
+            tiers[tier] = named
     return Sessions(
         executor=executor,
         optimizer=session(roles.optimizer, "optimizer"),
         refiner=session(roles.refiner, "refiner"),
         judge=session(roles.judge, "judge"),
-        tiers={tier: one for tier, one in tiers.items() if one is not None},
+        tiers=tiers,
     )

@@ -9,7 +9,7 @@ make it catch up without a draw, an execution or a call of its own.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -31,11 +31,11 @@ from bayesflow_server.gateway.gateway import Gateway, ModelSession
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operators
 from bayesflow_server.runs.estimate import most_executions
-from bayesflow_server.runs.progress import BestSoFar, PoolState, Progress
+from bayesflow_server.runs.progress import BestSoFar, Phase, PoolState, Progress
 from bayesflow_server.runs.proposals import ProposalBoard, Submissions
 from bayesflow_server.runs.recorder import Recorder, workflow_record
 from bayesflow_server.runs.roles import CLIENT
-from bayesflow_server.runs.sessions import open_sessions
+from bayesflow_server.runs.sessions import Sessions, open_sessions
 from bayesflow_server.runs.spec import RunSpec, rows_of_split
 from bayesflow_server.runs.writer import ModelWriter
 from bayesflow_server.runs.writing import Writing
@@ -89,6 +89,9 @@ class Sitting:
         self._open_proposals = 0
         self._outcomes: Counter[str] = Counter()
         self._writing = Writing()
+        self._sessions: Sessions | None = None
+        earlier = Phase.model_validate_json(self.record.phase or "{}")
+        self._dropped = set(earlier.dropped)
         self._news = asyncio.Event()
 
     async def run(self) -> FinalReport:
@@ -122,16 +125,16 @@ class Sitting:
         store = self.workplace.store
         self.budget.take_over(await store.usage(self.run_id))
         place, spec = self.workplace, self.spec
-        self._sessions = open_sessions(
+        sessions = self._sessions = open_sessions(
             place.gateway, place.models, spec.roles, self.budget, self.run_id
         )
         evaluator = Evaluator(
             scope=self.run_id,
             rows=rows,
             scorer=self.spec.scorer,
-            session=self._sessions.executor,
-            judge=self._sessions.judge,
-            tiers=self._sessions.tiers,
+            session=sessions.executor,
+            judge=sessions.judge,
+            tiers=sessions.tiers,
             cost_weight=spec.cost_weight,
             cost_cap_usd=spec.cost_cap_usd,
             sandbox=self.workplace.sandbox,
@@ -142,11 +145,16 @@ class Sitting:
         )
         await evaluator.load()
         self._outcomes = outcome_totals(evaluator.records)
+        for record in evaluator.records:
+            self._count_failure(record)
         await self._recorder.load()
         return evaluator
 
     def _executed(self, record: ExecutionRecord) -> None:
         self._outcomes.update(outcome_totals([record]))
+        self._count_failure(record)
+
+    def _count_failure(self, record: ExecutionRecord) -> None:
         if record.error is not None:
             self.progress.error(failure_line(record))
 
@@ -179,6 +187,7 @@ class Sitting:
     def _hands(self, evaluator: Evaluator) -> Hands:
         """Who answers the prompts of the prior and the refiner."""
         sessions = self._sessions
+        assert sessions is not None  # opened with the evaluator
         return Hands(
             optimizer=self._writer(self.spec.optimizer, sessions.optimizer),
             refiner=self._writer(self.spec.refiner, sessions.refiner),
@@ -214,11 +223,7 @@ class Sitting:
         )
         self.progress.notes += generation.notes
         self._writing.add(generation)
-        self._note_once(self._sessions.notes())
         self._update_best(archive)
-
-    def _note_once(self, notes: Iterable[str]) -> None:
-        self.progress.notes += [note for note in notes if note not in self.progress.notes]
 
     def _update_best(self, archive: Archive) -> None:
         shrunk = shrunk_rewards(archive)
@@ -323,14 +328,22 @@ class Sitting:
         """The present phase as JSON, with the reason if everything waits."""
         phase = self.progress.phase
         written = self._writing.sentences()
-        notes = (*phase.notes, *written, *outcome_sentences(self._outcomes))
-        phase = phase.model_copy(update={"notes": notes})
+        self._dropped.update(self._sessions.notes() if self._sessions else ())
+        dropped = tuple(sorted(self._dropped))
+        notes = (*phase.notes, *dropped, *written, *outcome_sentences(self._outcomes))
+        phase = phase.model_copy(update={"notes": notes, "dropped": dropped})
         held = [spec for spec in self.spec.roles.models if spec in self.workplace.waiting]
-        if held:
+        troubles = list(self._sessions.troubles()) if self._sessions else []
+        if troubles:
+            waits = f"trying again, for {troubles[0]} Then {phase.doing}"
+            phase = phase.model_copy(update={"doing": waits})
+        elif held:
             waits = f"waiting: another process uses {held[0]}; then {phase.doing}"
             phase = phase.model_copy(update={"doing": waits})
         elif self._open_proposals:
-            waits = f"{phase.doing}; {self._open_proposals} proposals wait for the agent"
+            waits = (
+                f"{phase.doing}; questions for the agent (next_proposals): {self._open_proposals}"
+            )
             phase = phase.model_copy(update={"doing": waits})
         return phase.model_dump_json()
 

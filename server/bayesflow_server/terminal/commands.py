@@ -177,9 +177,11 @@ def _show(console: Console, settings: Settings, result: RunResult, *, as_json: b
 
 
 def _resume_line(settings: Settings, run_id: str) -> str:
-    """The command that goes on with a run, for this database."""
-    usual = read_settings().db == settings.db
-    place = [] if usual else ["--db", str(settings.db)]
+    """The command that goes on with a run, for this database and these endpoints."""
+    usual = read_settings()
+    place = [] if usual.db == settings.db else ["--db", str(settings.db)]
+    for endpoint in settings.endpoints:
+        place += [] if endpoint in usual.endpoints else ["--endpoint", endpoint]
     return shlex.join(["bayesflow-mcp", *place, "resume", run_id])
 
 

@@ -71,9 +71,13 @@ def _place(endpoint: Endpoint | None) -> str:
     said = [f"at {endpoint.base_url}", f"{endpoint.concurrency} at once"]
     if endpoint.key_variable is not None:
         said.append(f"key in {endpoint.key_variable}")
-    for most, unit in zip(endpoint.pace, ("calls", "tokens"), strict=True):
-        if most is not None:
-            said.append(f"{most:g} {unit} a minute")
+    pace = endpoint.pace
+    if pace.requests_per_minute is not None:
+        said.append(f"{pace.requests_per_minute:g} calls a minute")
+    if pace.tokens_per_minute is not None:
+        said.append(f"{pace.tokens_per_minute:g} tokens a minute")
+    if pace.call_seconds is not None:
+        said.append(f"at most {pace.call_seconds:g} s a call")
     if endpoint.price is not None:
         said.append(f"USD {endpoint.price.input:g} in, {endpoint.price.output:g} out per million")
     return f" ({', '.join(said)})"

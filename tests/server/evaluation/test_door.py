@@ -5,7 +5,7 @@ import pytest
 
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.llm_call import parse_llm_call
-from bayesflow_server.errors import ProviderError
+from bayesflow_server.errors import ProviderError, RequestRefusedError
 from bayesflow_server.evaluation.door import Door, Meter, Tiers
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.gateway import Answer, Gateway
@@ -313,3 +313,30 @@ async def test_a_call_without_an_answer_is_not_in_the_log(store: Store) -> None:
     await here.aclose()
     assert waiting.cancelled()
     assert here.log.text == "call 1 asked: one\ncall 1 answered: one"
+
+
+async def test_a_request_that_a_model_refuses_while_it_answers_others_is_the_workflows_fault(
+    store: Store,
+) -> None:
+    model = FakeModel()
+    refusal = RequestRefusedError("HTTP 400: messages must not be empty")
+    empty, good = parse_llm_call(([""],), {}), parse_llm_call((["hi"],), {})
+    model.fault = lambda _: refusal
+    with pytest.raises(RequestRefusedError):  # of a model that has answered nothing: a pause
+        await door(store, model).call_llm(empty)
+    model.fault = lambda _: None
+    assert await door(store, model).call_llm(good) == ["hi"]
+    model.fault = lambda _: refusal
+    with pytest.raises(
+        CallRefusedError, match=r"call_llm\(\): HTTP 400: messages must not be empty"
+    ):
+        await door(store, model).call_llm(empty)
+    assert model.started.total() == 4  # it was asked twice
+
+
+async def test_a_request_that_is_refused_once_is_answered_the_second_time(store: Store) -> None:
+    model = FakeModel()
+    call = parse_llm_call((["hi"],), {"temperature": 0.5})
+    await door(store, model).call_llm(call)
+    model.fault = lambda number: RequestRefusedError("HTTP 400") if number == 1 else None
+    assert await door(store, model, "another row").call_llm(call) == ["hi"]

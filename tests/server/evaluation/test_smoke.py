@@ -54,6 +54,18 @@ async def test_a_breach_of_the_policy_is_told_without_a_call(make: Make, store: 
     assert await store.all_executions("run") == []
 
 
+@pytest.mark.parametrize("end", ["out = problem", "return None, 0.0", "return", "return ()"])
+async def test_a_workflow_that_never_returns_an_answer_does_not_run(make: Make, end: str) -> None:
+    error = await SmokeChecker(make(FakeModel())).check(workflow(end))
+    assert error is not None
+    assert error.startswith("InvalidReturnValue: the workflow ended without an answer")
+
+
+@pytest.mark.parametrize("end", ['return "", 0.0', "return 0, 0.0", "return [], 0.0"])
+async def test_an_empty_answer_is_one(make: Make, end: str) -> None:
+    assert await SmokeChecker(make(FakeModel())).check(workflow(end)) is None
+
+
 async def test_a_failure_on_all_smoke_rows_is_told_with_step_line_and_text(make: Make) -> None:
     candidate = workflow("""await self.llm.call_llm(messages=[problem])
         return {}[problem], 0.0""")

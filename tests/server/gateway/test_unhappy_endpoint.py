@@ -104,11 +104,25 @@ async def test_a_fault_that_never_ends_is_an_outage_that_names_the_model_and_kee
             ProviderError, match=r"stub:m failed \d+ times in a row.*resume the run"
         ):
             await calls.complete(request("during"), CallContext())
-        assert endpoint.counts[fault] >= 8
+        # A hang takes its time: three times the patience is enough then.
+        assert endpoint.counts[fault] >= (2 if fault == "hang" else 8)
         assert (await calls.complete(request("before"), CallContext())).cached
         endpoint.mood = Mood()
         assert not (await calls.complete(request("during"), CallContext())).cached
     assert calls.budget.calls == 2
+
+
+async def test_a_model_that_hangs_is_given_up_before_it_has_hung_as_often_as_others_may_fail(
+    store: Store,
+) -> None:
+    timing = replace(QUICK, call_seconds=0.1, patience_seconds=0.1)
+    mood = Mood(faults={"hang": 1.0})
+    async with (
+        unhappy_endpoint(mood) as endpoint,
+        session(store, endpoint, "openai", timing) as calls,
+    ):
+        with pytest.raises(ProviderError, match=r"failed [234] times in a row.*no answer within"):
+            await calls.complete(request("during"), CallContext())
 
 
 async def test_a_model_that_takes_no_temperature_answers_without_and_says_so(store: Store) -> None:

@@ -74,7 +74,7 @@ async def test_rows_that_are_no_rows_are_refused(client: Client) -> None:
     ("executor", "says"),
     [
         ("gpt", "Unknown model 'gpt'"),
-        ("https://evil.example/v1", "Unknown model"),
+        ("https://evil.example/v1", "not named by a URL"),
         ("grammar", "answers no questions"),
         ("local:nothing", "No local model 'nothing'"),
         ("local:smollm2", "bayesflow-mcp pull smollm2"),

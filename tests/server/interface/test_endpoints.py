@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
@@ -225,6 +226,14 @@ async def test_the_command_line_runs_a_task_with_endpoints_of_the_users_own(
     assert result["status"] == "finished"
     assert result["calls"] == stub.counts["answered"]
     assert KEY not in out + err
+    code, out, err = await command_line(
+        tmp_path, "run", "task.toml", *flags(stub), *models, "--seed", "3", "--calls", "2"
+    )
+    assert code == 1, err
+    line = next(line for line in out.splitlines() if line.startswith("Go on with: bayesflow-mcp "))
+    resume = shlex.split(line.partition("bayesflow-mcp ")[2].partition(" --usd, ")[0])
+    code, out, err = await command_line(tmp_path, *resume, "--calls", "500")
+    assert code == 0, err
     code, out, err = await command_line(tmp_path, "run", "task.toml", *models)
     assert (code, out) == (2, "")
     assert "Unknown model 'chat:executor': write anthropic:MODEL" in err

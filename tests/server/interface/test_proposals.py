@@ -138,6 +138,14 @@ async def test_whoever_looks_at_the_run_is_sent_to_its_questions(
     assert str(resumed["next"]).startswith(f"next_proposals(run_id='{RUN}'")
 
 
+async def test_a_pool_without_a_workflow_sends_back_to_the_run(
+    house: House, client: Client
+) -> None:
+    pool = await call(client, "get_pool", {"run_id": RUN})
+    assert (pool["total"], pool["prior_independent"]) == (0, False)
+    assert str(pool["next"]).startswith(f"get_run(run_id='{RUN}')")
+
+
 async def test_prompts_that_are_long_come_in_smaller_numbers(house: House, client: Client) -> None:
     board = house.board()
     long = [Prompt(name, "extend", "x" * 30_000, "Write.") for name in NAMES]
@@ -158,7 +166,8 @@ async def test_a_workflow_is_handed_in_to_a_run_of_any_optimizer(
         taken = await checked(client, "submit_workflow", arguments)
         assert taken["accepted"] is True
         assert taken["note"] == "Round 1 takes it as its refinements begin."
-        assert str(taken["next"]).startswith(f"get_run(run_id='{run_id}')")
+        tool = "next_proposals" if run_id == RUN else "get_run"
+        assert str(taken["next"]).startswith(f"{tool}(run_id='{run_id}')")
         again = await checked(client, "submit_workflow", arguments)
         assert again["accepted"] is False
         assert again["workflow_id"] == taken["workflow_id"]

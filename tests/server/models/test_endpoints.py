@@ -97,6 +97,8 @@ def test_the_built_in_ones_are_always_there() -> None:
         (f"lab={URL},concurrency=\u00b2", "whole number from 1"),
         (f"lab={URL},rpm=0", "above 0"),
         (f"lab={URL},rpm=inf", "above 0"),
+        (f"lab={URL},seconds=0.5", "from 1 to 3600"),
+        (f"lab={URL},seconds=forever", "from 1 to 3600"),
         (f"lab={URL},tpm=nan", "above 0"),
         (f"lab={URL},tpm=many", "above 0"),
         (f"lab={URL},price_in=-1,price_out=1", "0 or more"),
@@ -125,3 +127,8 @@ def test_any_text_is_an_endpoint_or_an_input_error(text: str) -> None:
     for given_text in (text, f"lab={text}", f"lab={URL},{text}", f"lab={URL},rpm={text}"):
         with contextlib.suppress(InputError):
             parse_endpoint(given_text)
+
+
+def test_the_longest_call_is_the_endpoint_s() -> None:
+    assert parse_endpoint(f"lab={URL},seconds=300").pace == Pace(call_seconds=300)
+    assert parse_endpoint(f"lab={URL}").pace == Pace()

@@ -7,6 +7,8 @@ import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -15,7 +17,7 @@ from bayesflow_server.errors import ServerError
 from bayesflow_server.models.anthropic import dial_anthropic
 from bayesflow_server.models.chat import ChatMessage, ChatModel, ChatRequest
 from bayesflow_server.models.connection import Connection
-from bayesflow_server.models.endpoints import Api, parse_endpoints
+from bayesflow_server.models.endpoints import Api, Endpoint, parse_endpoints
 from bayesflow_server.models.registry import ModelRegistry
 from fakes.provider_wires import KEY, Received, anthropic_reply, openai_reply, raw, serve
 
@@ -96,6 +98,45 @@ async def test_the_key_is_in_no_error_no_log_and_no_answer(
     assert "Request options" in logged or "HTTP Request" in logged  # the SDK did write its log
     for place in (shown, repr(model) + repr(vars(model)), logged, caplog.text):
         assert KEY not in place
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("stop", ["planted", "key", "0", "9"])
+async def test_a_stop_text_leaves_no_part_of_a_key_that_a_model_repeats(
+    connect: Connect, api: Api, stop: str
+) -> None:
+    reply = (anthropic_reply if api == "anthropic" else openai_reply)(f"You sent {KEY}.\n0")
+    async with answering(raw(reply)) as url:
+        asked = replace(ASK, stop=(f"\n{stop}", stop))
+        completion = await connect(api, base_url=url).complete(asked)
+    assert completion.text.startswith("You sent <")
+    assert "sk-" not in completion.text
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_key_with_marks_is_known_however_it_is_written(
+    connect: Connect, api: Api, status: int
+) -> None:
+    key = "sk/planted+key=0.1_2~3"
+    shapes = [key, quote(key, safe=""), quote(key, safe="").lower(), key.replace("/", r"\/")]
+    shapes.append(key.replace("+", r"\u002b").replace("=", r"\u003D"))
+    said = " ".join(f"[{shape}]" for shape in shapes)
+
+    async def answer(_: Received) -> bytes:
+        if status == 400:
+            return raw(httpx2.Response(400, text=said))
+        return raw((anthropic_reply if api == "anthropic" else openai_reply)(said))
+
+    endpoint = Endpoint("lab", api, key_variable="LAB_KEY")
+    async with serve(answer) as server:
+        model = connect(api, endpoint=endpoint, base_url=server.url, environment={"LAB_KEY": key})
+        try:
+            shown = (await model.complete(ASK)).text
+        except ServerError as error:
+            shown = str(error)
+    assert shown.count("[<key>]") == len(shapes)
+    assert "planted" not in shown
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -231,3 +231,11 @@ async def test_a_server_that_refuses_n_is_asked_for_fewer_and_then_for_one(
 def test_the_registry_may_take_it_for_a_chat_model(connect: Connect) -> None:
     model: ChatModel = connect("openai")
     assert not model.deterministic
+
+
+async def test_no_more_tokens_are_cached_than_were_asked(connect: Connect) -> None:
+    body = openai_reply("a").json()
+    body["usage"]["prompt_tokens_details"]["cached_tokens"] = 1000
+    wire = Wire(httpx2.Response(200, json=body))
+    usage = (await connect("openai", wire=wire).complete(ASK)).usage
+    assert (usage.input_tokens, usage.cached_input_tokens) == (123, 123)

@@ -1,12 +1,18 @@
 """What holds for every remote model's adapter, over its real SDK and a mocked transport."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx2
 import pytest
 
-from bayesflow_server.errors import ModelUnavailableError, ProviderError, ServerError
+from bayesflow_server.errors import (
+    ModelUnavailableError,
+    ProviderError,
+    RequestRefusedError,
+    ServerError,
+)
 from bayesflow_server.models.chat import ChatMessage, ChatModel, ChatRequest
 from bayesflow_server.models.endpoints import Api
 from bayesflow_server.models.provider_http import cut_at_stop, retry_after_seconds
@@ -218,3 +224,28 @@ def test_the_wait_is_read_from_milliseconds_seconds_or_a_date() -> None:
 def test_a_text_is_cut_at_the_earliest_stop_text() -> None:
     assert cut_at_stop("one two three", ("three", "two")).text == "one "
     assert not cut_at_stop("one", ("x", "")).cut
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**9 + 1, 2**63, 10**30, 1.5])
+async def test_a_number_of_tokens_that_cannot_be_is_a_failure(
+    case: Case, connect: Connect, tokens: float
+) -> None:
+    body = json.loads(case.reply("hi").content)
+    for name in body["usage"]:
+        if name.endswith("_tokens"):
+            body["usage"][name] = tokens
+    error = await failure(case, connect, Wire(httpx2.Response(200, json=body)))
+    assert isinstance(error, ProviderError)
+    assert "cannot be read" in str(error)
+
+
+@pytest.mark.parametrize(
+    "said", ["API key not valid", "User location is not supported", "No such organization"]
+)
+async def test_a_refusal_that_is_about_the_account_is_no_requests_fault(
+    case: Case, connect: Connect, said: str
+) -> None:
+    told = await failure(case, connect, Wire(case.error(400, said, {})))
+    assert type(told) is ProviderError
+    wrong = await failure(case, connect, Wire(case.error(400, "messages must not be empty", {})))
+    assert isinstance(wrong, RequestRefusedError)

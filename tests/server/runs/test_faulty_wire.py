@@ -11,19 +11,26 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.patience import Timing
 from bayesflow_server.models.chat import ChatRequest
 from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.service import RunService
 from fakes.houses import Footprint, footprint, settled
+from fakes.tasks import GRAMMAR, request
 from fakes.unhappy_endpoint import FAULTS, Fault, Mood, UnhappyEndpoint, unhappy_endpoint
 from fakes.wired_houses import ANSWERS, asked, endpoints_of, wired_service
 
 # The executor's API and the writer's.
 WIRES: Final = [("chat", "chat"), ("claude", "chat"), ("chat", "claude")]
 # A call that a busy machine holds up for longer is asked again, which changes nothing either.
+# With seven faults in ten, one call in two billion fails sixty times in a row.
 PATIENT: Final = Timing(
-    call_seconds=0.15, patience_seconds=60.0, first_pause=0.001, longest_pause=0.01
+    call_seconds=0.15,
+    patience_seconds=60.0,
+    first_pause=0.001,
+    longest_pause=0.01,
+    most_attempts=60,
 )
 HASTY: Final = replace(PATIENT, call_seconds=0.1, patience_seconds=0.1)
 SMALL: Final = SamplerOptions(particles=3, rounds=2, refinements=1, minibatch=4)
@@ -209,3 +216,22 @@ async def test_a_server_that_is_down_pauses_the_run_until_it_is_up_again(tmp_pat
         async with unhappy_endpoint(answers=ANSWERS, port=port):
             await service.resume(run_id)
             assert await done(service, run_id) == undisturbed
+
+
+async def test_a_workflow_that_asks_what_no_provider_answers_fails_alone(
+    tmp_path: Path, stub: UnhappyEndpoint
+) -> None:
+    stub.mood = Mood(refuses_empty=True)
+    grammar = GRAMMAR.replace(
+        "return 1 // 0, 0.0", 'return (await self.llm.call_llm(messages=[" "]))[0], 0.0'
+    )
+    searched = request(executor="claude:executor", grammar=grammar, budget=BudgetLimits(usd=1.0))
+    async with wired_service(tmp_path / "runs.sqlite3", endpoints_of(stub), HASTY) as service:
+        run_id = (await service.start(searched)).record.run_id
+        if (await settled(service, run_id)).status == "paused":
+            await service.resume(run_id)  # it was the first of all questions
+        left = (await done(service, run_id)).footprint
+    assert stub.counts["400"] > 0
+    refused = [error for *_, error, _ in left.executions if "non-empty" in str(error)]
+    assert refused
+    assert all("Fail" in steps for _, steps, measured in left.pool if measured and measured[2])

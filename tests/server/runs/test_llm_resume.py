@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.models.chat import ChatRequest
 from bayesflow_server.runs import sitting
+from bayesflow_server.runs.progress import Phase
 from fakes.approx import approx
 from fakes.houses import Footprint
 from fakes.llm_runs import (
@@ -86,6 +88,7 @@ KINDS: dict[str, tuple[str, Callable[[ChatRequest], bool]]] = {
     "reminder of the judge": (JUDGE, lambda one: "reminder 1" in question(one)),
     "cheap call": (CHEAP, lambda _: True),
     "sampled call": (SPEC, lambda one: one.temperature == 0.8),
+    "call of the baseline": (SPEC, lambda one: one.messages[0].role == "system"),
 }
 
 
@@ -98,7 +101,13 @@ class Models(NamedTuple):
     def new(cls, latency_seed: int | None = None) -> "Models":
         return cls(
             {
-                spec: WaywardModel(answer, spec=spec, latency_seed=latency_seed, turns=9)
+                spec: WaywardModel(
+                    answer,
+                    spec=spec,
+                    dropped=("temperature",) if spec in (EDITOR, JUDGE) else (),
+                    latency_seed=latency_seed,
+                    turns=9,
+                )
                 for spec, answer in ANSWERS.items()
             }
         )
@@ -116,6 +125,7 @@ class Undisturbed(NamedTuple):
     """A run that nothing got in the way of."""
 
     footprint: Footprint
+    phase: Phase
     finished: dict[str, Counter[ChatRequest]]
     totals: UsageTotals
 
@@ -128,7 +138,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         async with models.house(path) as house:
             ended: Ended = await house.run(**REQUEST, budget=UNLIMITED)
             totals = UsageTotals.of(ended.usage)
-            return Undisturbed(await house.footprint(ended), models.finished, totals)
+            left = await house.footprint(ended)
+            return Undisturbed(left, ended.phase, models.finished, totals)
 
     return asyncio.run(run())
 
@@ -150,8 +161,49 @@ async def test_a_run_stopped_in_the_middle_of_a_call_repeats_that_call_alone(
         ended = await house.resume(run_id)
         assert await house.footprint(ended) == undisturbed.footprint
     assert models.finished == undisturbed.finished
+    assert ended.phase == undisturbed.phase
     assert UsageTotals.of(ended.usage).calls == undisturbed.totals.calls
     assert UsageTotals.of(ended.usage).tokens == undisturbed.totals.tokens
+
+
+async def test_a_run_stopped_again_and_again_still_ends_the_same(
+    path: Path, undisturbed: Undisturbed
+) -> None:
+    models, chance, run_id, ended = Models.new(latency_seed=5), Random(6), "", None
+    sittings = 0
+    while ended is None:
+        sittings += 1
+        model = chance.choice(list(models.known.values()))
+        async with models.house(path) as house:
+            model.hold_at(chance.randint(0, 9))
+            if run_id:
+                await house.service.resume(run_id)
+            else:
+                started = await house.service.start(asked(**REQUEST, budget=UNLIMITED))
+                run_id = started.record.run_id
+            waits = [asyncio.create_task(model.reached()), asyncio.create_task(house.ended(run_id))]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if waits[1].done():
+                ended = await house.ended(run_id)
+                assert await house.footprint(ended) == undisturbed.footprint
+            for wait in waits:
+                wait.cancel()
+        model.release()
+    assert sittings > 2
+    assert models.finished == undisturbed.finished
+    assert ended.phase == undisturbed.phase
+
+
+def test_the_undisturbed_run_has_something_to_tell(undisturbed: Undisturbed) -> None:
+    notes = "\n".join(undisturbed.phase.notes)
+    for words in (
+        "beta = ",
+        f"{EDITOR} takes no temperature",
+        f"{JUDGE} takes no temperature",
+        "draws of the optimizer gave no workflow",
+    ):
+        assert words in notes
+    assert len(undisturbed.phase.top_errors) == 3
 
 
 def test_no_request_is_answered_twice(undisturbed: Undisturbed) -> None:

@@ -167,6 +167,20 @@ async def test_a_second_run_of_the_same_seed_pays_nothing(path: Path, messy: Foo
     )
 
 
+async def test_two_equal_runs_at_once_pay_for_one(path: Path, messy: Footprint) -> None:
+    async with House.open(path, MessyOptimizer()) as house:
+        started = [await house.service.start(asked()) for _ in range(2)]
+        ended = [await house.ended(one.record.run_id) for one in started]
+        for one in ended:
+            assert await house.footprint(one) == messy
+        assert max(house.writer.finished.values()) == max(house.executor.finished.values()) == 1
+    for role, model in (("optimizer", house.writer), ("executor", house.executor)):
+        calls = [one.used(role).calls for one in ended]
+        refined = sum(one.used("refiner").calls for one in ended) * (role == "optimizer")
+        assert sum(calls) + refined == model.finished.total()
+    assert ended[0].phase.notes == ended[1].phase.notes
+
+
 async def test_another_seed_in_the_same_database_draws_afresh(path: Path) -> None:
     async with House.open(path) as house:
         first = await house.run()

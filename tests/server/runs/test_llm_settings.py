@@ -55,6 +55,10 @@ def failing(_: ChatRequest) -> str:
     return code("        # Step 1: Fail\n        return 1 // 0, 0.0\n")
 
 
+def endless(_: ChatRequest) -> str:
+    return code("        # Step 1: Think\n        out = problem\n")
+
+
 async def check(house: House, ended: Ended) -> None:
     """What holds for every finished run, whatever its settings."""
     report, view, phase = ended.report, await house.pool(ended), ended.phase
@@ -147,6 +151,7 @@ USELESS: Final[dict[str, tuple[Answer, StopReason, str]]] = {
     "is cut": (GoodOptimizer(), "length", "was cut off before its end"),
     "is overrun": (GoodOptimizer(), "context_overflow", "did not fit the context"),
     "errs": (failing, "end", "division by zero"),
+    "forgets to return": (endless, "end", "ended without an answer"),
 }
 
 
@@ -176,7 +181,7 @@ async def test_a_writer_that_is_of_no_use_ends_in_a_report_that_says_so(
     assert any(note.startswith("3 of 3 refinements changed nothing") for note in phase.notes)
     assert all(item.shrunk in (-0.2, None) for item in view.items)
     # A draft that fails like the one before it is not asked for a third time.
-    assert writer.finished.total() <= 4 * 3 + 3 * (1 + 3)
+    assert writer.finished.total() <= 4 * 3 + 3 * 3
 
 
 async def test_a_writer_that_always_writes_the_same_is_edited_in_vain_and_judged_fairly(

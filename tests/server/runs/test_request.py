@@ -95,6 +95,19 @@ def test_with_an_anthropic_key_sonnet_writes(models: FakeRegistry) -> None:
     assert spec.prompts is not None
 
 
+def test_whoever_is_chosen_to_write_is_told(models: FakeRegistry) -> None:
+    keyed = KeyedRegistry(FakeModel())
+    chosen = {
+        "you write the workflows": resolve(asked(options=None), models, PRICES),
+        "the built-in grammar writes": resolve(asked(agent=False), models, PRICES),
+        "anthropic:claude-sonnet-5-5 writes": resolve(asked(), keyed, PRICES),
+    }
+    for words, spec in chosen.items():
+        assert f"No optimizer was named, so {words}" in spec.guesses[-1]
+    for named in (request(), asked(optimizer="client", options=None)):
+        assert not any("optimizer" in one for one in resolve(named, models, PRICES).guesses)
+
+
 def test_roles_are_set_apart(models: FakeRegistry) -> None:
     options = OPTIONS.model_copy(
         update={"refiner": "client", "tiers": {"strong": SPEC}, "operator": "tree"}
@@ -119,7 +132,7 @@ def test_roles_are_set_apart(models: FakeRegistry) -> None:
 def test_roles_that_contradict_each_other_are_refused(
     models: FakeRegistry, changes: dict[str, Any], sentence: str
 ) -> None:
-    given = {"grammar": None, **changes}
+    given: dict[str, Any] = {"grammar": None, **changes}
     if isinstance(given.get("options"), dict):
         given["options"] = SamplerOptions.model_validate(given["options"])
     with pytest.raises(ServerError, match=sentence):
