@@ -16,6 +16,7 @@ from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_sandbox.outcome import JsonValue, Outcome
 from bayesflow_sandbox.program import Program, compile_program
+from bayesflow_sandbox.unit_tests import TestReport
 from fakes.payloads import Payload
 from fakes.planted import OUTPUT, Planted
 from sandbox.workflows import EchoHost, workflow
@@ -29,6 +30,7 @@ __all__ = [
     "got_out",
     "ran",
     "shared",
+    "solution",
     "together",
 ]
 
@@ -128,6 +130,12 @@ def together(payload: Payload, planted: Planted) -> str:
     return source + f"judge = Judge({planted.memory.value.decode()!r})\n"
 
 
+def solution(payload: Payload, planted: Planted) -> str:
+    """The payload as a function that a unit test calls."""
+    body = textwrap.indent(payload.code.strip("\n"), "    ")
+    return f"{_names(planted)}{payload.module}\ndef solve():\n{body}\n"
+
+
 async def ran(
     engine: Engine, source: str, host: PreyHost, limits: Limits = TIGHT
 ) -> Outcome | SandboxError:
@@ -139,7 +147,9 @@ async def ran(
     return SandboxError("the engine broke")
 
 
-def got_out(planted: Planted, outcome: Outcome | SandboxError, host: PreyHost) -> set[str]:
+def got_out(
+    planted: Planted, outcome: Outcome | TestReport | SandboxError, host: PreyHost
+) -> set[str]:
     """Says by which marks something got out; empty if nothing did."""
     told = repr(outcome)
     calls = repr(host.calls)
@@ -149,12 +159,13 @@ def got_out(planted: Planted, outcome: Outcome | SandboxError, host: PreyHost) -
         "listener": bool(planted.heard()),
         "change": planted.changed(),
         "victim": planted.sibling.hurt(),
-        "broken": not isinstance(outcome, Outcome),
+        "broken": isinstance(outcome, SandboxError),
         "foreign": isinstance(outcome, Outcome) and not _plain(outcome.value),
         "flood": len(told) > 16 * OUTPUT
         or any(len(repr(call)) > 2 * _MAX_CALL for call in host.calls)
         or len(host.calls) > TIGHT.host_calls,
         "equal": isinstance(outcome, Outcome) and outcome.value == host.expected,
+        "passed": isinstance(outcome, TestReport) and outcome.passed,
         "patched": json.dumps([1]) != "[1]",
     }
     return {mark for mark, shown in marks.items() if shown}
