@@ -39,7 +39,7 @@ __all__ = ["DEFAULT_LIMITS", "TEST_LIMITS", "EngineName", "Sandbox"]
 
 DEFAULT_LIMITS: Final = Limits()
 # Of the solution's process and, once more, of the judge's.
-TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=256 << 20, wall_seconds=30.0)
+TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=256 << 20, wall_seconds=60.0)
 EngineName = Literal["monty", "locked"]
 
 _REMEMBERED: Final = 4_096

@@ -1,6 +1,7 @@
 """The profile of a solution's child: loads untrusted code, then answers calls of its functions.
 
-    J [source, entry point, seed, output bytes, max bytes]     its code; answered R names, or F
+    J [source, entry point, seed, output bytes,                its code; answered R names, or F
+       sleep seconds, max bytes]
     C [name, args, kwargs]                                     a call; answered by one of
     R [form, value, type]                                      what it returned
     F [type, message, lines]                                   what it raised
@@ -13,6 +14,7 @@ import itertools
 import os
 import re
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -70,10 +72,11 @@ def _line(lines: list[str], number: int) -> str:
 
 def _run(wire: Wire) -> None:
     job = cast("list[Any]", decode(wire.receive().body, _MAX_NODES))
-    source, entry_point, seed, output_bytes, max_bytes = job
+    source, entry_point, seed, output_bytes, sleep_seconds, max_bytes = job
     world.seed_random(seed)
-    sys.stdout = cast("TextIO", Sink(output_bytes, partial(_printed_too_much, wire)))
+    sys.stdout = cast("TextIO", Sink(output_bytes, partial(_stop, wire, "output_bytes")))
     sys.stderr = sys.stdout
+    setattr(time, "sleep", _bounded_sleep(wire, sleep_seconds))  # noqa: B010
     module = types.ModuleType("solution")
     sys.modules["solution"] = module  # dataclasses look their module up
     try:
@@ -121,6 +124,20 @@ def _fail(wire: Wire, error: BaseException, source: str) -> None:
     wire.send(b"F", encode(told_of(error, FILENAME, source), _MAX_REPORT_BYTES))
 
 
-def _printed_too_much(wire: Wire) -> NoReturn:
-    wire.send(b"L", encode("output_bytes", 100))
+def _bounded_sleep(wire: Wire, allowed: float) -> Callable[[float], None]:
+    """A ``sleep`` of which all together may take so many seconds; other waits end by the clock."""
+    left = allowed
+
+    def sleep(seconds: float) -> None:
+        nonlocal left
+        left -= max(0.0, seconds)
+        if not left >= 0:
+            _stop(wire, "sleep_seconds")
+        world.REAL_SLEEP(seconds)
+
+    return sleep
+
+
+def _stop(wire: Wire, limit: str) -> NoReturn:
+    wire.send(b"L", encode(limit, 100))
     os._exit(0)

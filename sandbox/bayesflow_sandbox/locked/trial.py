@@ -80,6 +80,9 @@ class Trials:
                 report = _failed(tests, f"it took longer than {limits.wall_seconds:g} s")
             except ProtocolError as error:
                 report = _failed(tests, f"a process sent {error}")
+            except SandboxError:  # closing kills the processes
+                if not self._closed:
+                    raise
             if self._closed:
                 raise SandboxClosedError("the sandbox was closed while tests were running")
             return TestReport(
@@ -103,8 +106,8 @@ class _Trial:
     async def hold(
         self, solution: str, entry_point: str, tests: UnitTests, seed: int
     ) -> TestReport:
-        most = frame_bytes(self._limits)
-        job = [solution, entry_point, seed, self._limits.output_bytes, most]
+        limits, most = self._limits, frame_bytes(self._limits)
+        job = [solution, entry_point, seed, limits.output_bytes, limits.sleep_seconds, most]
         await self._solution.channel.send(b"J", encode(job, _MAX_JOB_BYTES))
         loaded = await self._heard()
         if isinstance(loaded, str):
@@ -142,7 +145,7 @@ class _Trial:
         if frame.kind == _X:
             raise _cannot_lock(frame)
         if frame.kind == _L:
-            return f"the solution printed more than {self._limits.output_bytes} bytes"
+            return f"the solution {_limited(frame, self._limits)}"
         if frame.kind not in (_R, _F):
             return "the solution's process sent a message that is none"
         return frame
@@ -158,6 +161,12 @@ class _Trial:
         if death.signal == signal.SIGKILL:
             raise SandboxError("the locked processes were killed from outside; try again")
         return f"the tests of it {_how(death, self._limits)}"
+
+
+def _limited(frame: Frame, limits: Limits) -> str:
+    if frame.body == encode("sleep_seconds", 100):
+        return f"slept longer than {limits.sleep_seconds:g} s in all"
+    return f"printed more than {limits.output_bytes} bytes"
 
 
 def _how(death: Death, limits: Limits) -> str:
