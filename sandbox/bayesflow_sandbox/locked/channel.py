@@ -17,8 +17,11 @@ __all__ = ["KINDS", "OUT_OF_MEMORY", "Channel", "Frame", "Wire"]
 _HEADER: Final = struct.Struct(">IB")
 
 # host → child: a job, an answer. child → host: a call, a returned value, a failure, a limit that
-# was reached, a process that could not be confined.
-KINDS: Final = frozenset(b"JACRFLX")
+# was reached.
+KINDS: Final = frozenset(b"JACRFL")
+# A child's first frame, sent before it has read anything that is not ours: it is confined, or why
+# it could not be. Later it is not believed.
+_CONFINED, _UNCONFINED = b"SX"
 
 # The exit status of a child that had no memory left to say so.
 OUT_OF_MEMORY: Final = 77
@@ -63,17 +66,37 @@ class Channel:
         except ConnectionError:
             return
 
+    async def confined(self) -> str | None:
+        """Waits for the child's first frame: None if it is confined, otherwise why it is not.
+
+        None as well if it is gone: then there is no frame to come.
+        """
+        try:
+            frame = await self._frame(frozenset((_CONFINED, _UNCONFINED)))
+        except ProtocolError as error:
+            return f"it sent {error}"
+        if frame is None or frame.kind == _CONFINED:
+            return None
+        return frame.body.decode("utf-8", "replace")
+
     async def receive(self) -> Frame | None:
         """Returns the next frame, or None when the child has closed its end between two.
 
         Raises:
             ProtocolError: A frame is too large, of no known kind, or cut off.
         """
+        return await self._frame(KINDS)
+
+    def close(self) -> None:
+        """Closes this end at once, whatever is still to be sent."""
+        self._writer.transport.abort()
+
+    async def _frame(self, kinds: frozenset[int]) -> Frame | None:
         try:
             size, kind = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
             if size > self._max_bytes:
                 raise ProtocolError(f"a frame of {size} bytes; at most {self._max_bytes} are taken")
-            if kind not in KINDS:
+            if kind not in kinds:
                 raise ProtocolError(f"a frame of unknown kind {kind}")
             return Frame(kind, await self._reader.readexactly(size))
         except asyncio.IncompleteReadError as error:
@@ -82,10 +105,6 @@ class Channel:
             return None
         except ConnectionError:
             return None
-
-    def close(self) -> None:
-        """Closes this end at once, whatever is still to be sent."""
-        self._writer.transport.abort()
 
 
 class Wire:

@@ -12,7 +12,6 @@ from typing import Final, NoReturn, TextIO, cast
 
 from bayesflow_sandbox.locked import judge, solution, workflow
 from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Wire
-from bayesflow_sandbox.locked.codec import encode
 from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, LockdownError
 from bayesflow_sandbox.locked.streams import Sink
 
@@ -56,8 +55,9 @@ def live(
         try:
             lockdown.enter(allowance, without)
         except LockdownError as error:
-            wire.send(b"X", encode(str(error)[:500], 4_000))
+            wire.send(b"X", str(error).encode()[:500])
         else:
+            wire.send(b"S", b"")
             run(wire)
         status = 0
     except MemoryError:

@@ -49,7 +49,8 @@ def decode(data: bytes, max_nodes: int = MAX_NODES, *, any_keys: bool = False) -
         max_nodes: The most values, inner ones included.
         any_keys: Whether to build sets and dicts whose keys are not text. Numbers hash as the
             sender likes, so a few thousand keys could keep the reader busy for minutes: without,
-            such containers become ``Foreign``.
+            such containers become ``Foreign``. Nor may the host meet half a character, so lone
+            surrogates become question marks without.
 
     Raises:
         ProtocolError: The bytes stand for no value, or for too many, or for one too deep.
@@ -158,7 +159,7 @@ class _Decoder:
         tag = self._data[self.at]
         self.at += 1
         if tag == _TEXT:
-            return self._payload().decode("utf-8", "surrogatepass")
+            return self._text()
         if tag in _SIMPLE:
             return _SIMPLE[tag]
         if tag in _FIXED:
@@ -168,6 +169,14 @@ class _Decoder:
         if tag == _DICT:
             return self._dict(depth)
         return self._sequence(tag, depth)
+
+    def _text(self) -> str:
+        payload = self._payload()
+        try:
+            return payload.decode("utf-8")
+        except UnicodeDecodeError:
+            text = payload.decode("utf-8", "surrogatepass")
+            return text if self._any_keys else text.encode("utf-8", "replace").decode("utf-8")
 
     def _fixed(self, size: int, layout: str) -> object:
         numbers = struct.unpack(layout, self._take(size))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
 
 from bayesflow_sandbox.door import Door
-from bayesflow_sandbox.errors import ProtocolError, SandboxUnavailableError
+from bayesflow_sandbox.errors import ProtocolError
 from bayesflow_sandbox.faults import limit_failure
 from bayesflow_sandbox.limits import LimitName, Limits
 from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Channel, Frame
@@ -31,6 +31,7 @@ _CALL_NODES: Final = 10_000
 _MAX_JOB_BYTES: Final = 64 << 20
 _MAX_JOB_NODES: Final = 1_000_000
 _MAX_QUESTIONS: Final = 1_000  # beside the calls that the door counts
+_MAX_NUMBER: Final = 1 << 31
 _MAX_KIND: Final = 80
 _MAX_MESSAGE: Final = 1_000
 _MAX_LINES: Final = 64
@@ -170,8 +171,6 @@ class _Conversation:
         """Reads a frame that ends the execution."""
         told = decode(frame.body, _nodes(self._limits))
         match chr(frame.kind):
-            case "X":
-                raise SandboxUnavailableError(f"a process cannot be locked in: {told}")
             case "R" if not self._door.exhausted:
                 return self._returned(told)
             case "F":
@@ -190,9 +189,7 @@ class _Conversation:
             return self._limited("return_bytes", [])
         except NotPlainError as error:
             return Outcome(failure=Failure("InvalidReturnValue", str(error)))
-        if isinstance(plain, tuple):
-            return Outcome(value=tuple(without_surrogates(item) for item in plain))
-        return Outcome(value=without_surrogates(plain))
+        return Outcome(value=plain)
 
     def _failed(self, told: object) -> Outcome:
         kind, message, lines = _fields(told, str, str, list)
@@ -200,8 +197,8 @@ class _Conversation:
             return self._limited("host_calls", _lines(lines))
         place = self._program.place_in_source(_lines(lines))
         failure = Failure(
-            _clean(kind, _MAX_KIND),
-            _clean(message, _MAX_MESSAGE),
+            str(kind)[:_MAX_KIND],
+            str(message)[:_MAX_MESSAGE],
             place.line,
             place.code,
             place.step,
@@ -251,8 +248,11 @@ def _nodes(limits: Limits) -> int:
 
 def _call(body: bytes) -> _Call:
     number, name, args, kwargs = _fields(decode(body, _CALL_NODES), int, str, tuple, dict)
+    number = cast("int", number)
+    if not 0 <= number < _MAX_NUMBER:
+        raise ProtocolError("a call that is none")
     return _Call(
-        cast("int", number),
+        number,
         cast("str", name),
         cast("tuple[object, ...]", args),
         cast("dict[str, object]", kwargs),
@@ -270,7 +270,3 @@ def _fields(told: object, *kinds: type) -> list[object]:
 def _lines(items: object) -> list[int]:
     lines = cast("list[object]", items)
     return [line for line in lines[:_MAX_LINES] if isinstance(line, int)]
-
-
-def _clean(text: object, most: int) -> str:
-    return str(text)[:most].encode("utf-8", "replace").decode("utf-8")

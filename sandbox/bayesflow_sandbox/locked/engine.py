@@ -29,7 +29,7 @@ from bayesflow_sandbox.locked.process import Spawn, ZygoteProcess
 from bayesflow_sandbox.outcome import JsonValue, Outcome
 from bayesflow_sandbox.program import Program
 
-__all__ = ["LockedEngine"]
+__all__ = ["LockedEngine", "lock_report"]
 
 _GRACE_SECONDS: Final = 1.0  # for the host's own wall clock to strike first
 
@@ -142,7 +142,11 @@ class LockedEngine:
                 wall_seconds=limits.wall_seconds + _GRACE_SECONDS,
                 without=tuple(self._without),
             )
-            return LockedProcess(channel, await zygote.spawn(spawn, theirs))
+            process = LockedProcess(channel, await zygote.spawn(spawn, theirs))
+            why = await channel.confined()
+            if why is not None:
+                raise SandboxUnavailableError(f"a process cannot be locked in: {why}")
+            return process
         except BaseException:
             channel.close()
             raise
@@ -160,3 +164,19 @@ class LockedEngine:
                     namespaces="namespaces" not in self._without
                 )
             return self._zygote
+
+
+async def lock_report() -> KernelReport:
+    """Says what this machine gives the locked engine; locks a process in if it can, to be sure.
+
+    Raises:
+        SandboxUnavailableError: The kernel offers what is needed, but no process can be locked in.
+    """
+    if missing() is not None:
+        return report()
+    engine = LockedEngine(workers=1)
+    try:
+        async with engine.open("workflow", Limits()):
+            return await engine.report()
+    finally:
+        await engine.aclose()

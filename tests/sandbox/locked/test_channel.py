@@ -60,6 +60,21 @@ async def test_a_bad_frame_is_a_protocol_error(pair: Pair, data: bytes) -> None:
         await pair.channel.receive()
 
 
+async def test_a_child_says_first_whether_it_is_confined(pair: Pair) -> None:
+    wire = Wire(pair.other.fileno())
+    wire.send(b"S", b"")
+    wire.send(b"X", b"too late to say so")
+    assert await pair.channel.confined() is None
+    with pytest.raises(ProtocolError):
+        await pair.channel.receive()
+
+
+@pytest.mark.parametrize(("kind", "why"), [(b"X", "no lock"), (b"R", "it sent a frame of unknown")])
+async def test_a_child_that_is_not_confined_says_why(pair: Pair, kind: bytes, why: str) -> None:
+    Wire(pair.other.fileno()).send(kind, b"no lock")
+    assert (await pair.channel.confined() or "").startswith(why)
+
+
 async def test_the_end_between_two_frames_is_the_end(pair: Pair) -> None:
     pair.other.close()
     assert await pair.channel.receive() is None

@@ -131,6 +131,12 @@ def test_the_host_builds_no_container_that_hashes_what_the_sender_likes() -> Non
     assert decode(encode([keyed], 1 << 20)) == [Foreign("dict with keys other than text")]
 
 
+def test_half_a_character_reaches_no_host() -> None:
+    data = encode({"a\ud800": ["\udfffb"]}, 100)
+    assert decode(data) == {"a?": ["?b"]}
+    assert decode(data, any_keys=True) == {"a\ud800": ["\udfffb"]}
+
+
 def test_what_is_too_large_or_too_deep_is_not_encoded() -> None:
     with pytest.raises(TooLargeError):
         encode("a" * 100, 50)

@@ -105,6 +105,15 @@ async def test_what_is_no_message_fails_the_execution_and_nothing_else(
     assert (await run(engine, "return 1")).value == 1
 
 
+@pytest.mark.parametrize("kind", ["S", "X"])
+async def test_a_child_is_not_believed_that_it_was_never_confined(
+    engine: LockedEngine, kind: str
+) -> None:
+    outcome = await run(engine, f"import os\nos.write(3, b'\\0\\0\\0\\0{kind}')\nos._exit(0)")
+    assert outcome.failure is not None
+    assert outcome.failure.type == "SandboxCrashed"
+
+
 async def test_a_child_that_tells_of_no_cause_is_a_crash(engine: LockedEngine) -> None:
     for body in ("import os\nos._exit(0)", "import ctypes\nctypes.string_at(0)"):
         outcome = await run(engine, body)

@@ -9,7 +9,7 @@ import pytest
 from bayesflow_sandbox.errors import SandboxUnavailableError
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked import engine as engine_module
-from bayesflow_sandbox.locked.engine import LockedEngine
+from bayesflow_sandbox.locked.engine import LockedEngine, lock_report
 from bayesflow_sandbox.locked.kernel import KernelReport, missing, report
 from sandbox.workflows import needs_lock
 
@@ -62,11 +62,18 @@ async def test_without_seccomp_or_landlock_nothing_runs(monkeypatch: pytest.Monk
 
 @needs_lock
 async def test_the_report_names_the_namespaces_entered() -> None:
-    engine = LockedEngine(workers=1)
-    found = await engine.report()
-    await engine.aclose()
+    found = await lock_report()
     assert found.landlock == report().landlock
     assert set(found.namespaces or ()) <= {"user", "net", "ipc", "uts", "pid"}
+
+
+async def test_the_report_of_a_machine_without_locks_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lack = replace(FULL, landlock=0)
+    monkeypatch.setattr(engine_module, "missing", lack.missing)
+    monkeypatch.setattr(engine_module, "report", lambda: lack)
+    assert "no Landlock" in (await lock_report()).describe()
 
 
 def test_importing_the_engine_is_cheap_and_needs_no_linux() -> None:
