@@ -9,7 +9,8 @@ from bayesflow_sandbox.llm_call import LLMCall
 from bayesflow_sandbox.outcome import Outcome, answer_of
 from bayesflow_sandbox.policy import violations
 from bayesflow_sandbox.sandbox import EngineName, Sandbox
-from sandbox.workflows import ENGINES, EchoHost
+from bayesflow_sandbox.unit_tests import UnitTests
+from sandbox.workflows import ENGINES, EchoHost, needs_lock
 
 FOLDER = Path(os.environ.get("BAYESFLOW_TEST_DATA", "")) / "appendix_h"
 needs_data = pytest.mark.skipif(
@@ -60,7 +61,37 @@ async def test_a_workflow_of_the_paper_runs(
     assert (outcome.host_calls, len(host.calls)) == (calls, calls)
 
 
+RIGHT = "def twice(x):\n    return 2 * x"
+WRONG = "def twice(x):\n    return x"
+
+
+@needs_lock
+@pytest.mark.parametrize(
+    ("answers", "answer", "calls"),
+    [
+        ([RIGHT], RIGHT, 1),
+        ([WRONG, RIGHT], RIGHT, 2),
+        ([WRONG, WRONG, "the last"], "the last", 3),
+    ],
+)
+async def test_the_papers_coding_workflow_tests_its_solutions(
+    answers: list[str], answer: str, calls: int
+) -> None:
+    host = Scripted(*answers)
+    source = (FOLDER / "mbpp.py").read_text("utf-8")
+    tests = UnitTests(("assert candidate(3) == 6",))
+    async with Sandbox(workers=2) as sandbox:
+        outcome = await sandbox.run_workflow(
+            source, ["Double it.", "twice"], host, public_tests=tests
+        )
+    assert outcome.failure is None
+    assert outcome.value == (answer, 0.25 * calls)
+    if calls > 1:
+        assert "twice(3) returned 3" in host.calls[1].turns[-1].content
+
+
 @pytest.mark.parametrize("name", ["drop", "gpqa", "gsm8k", "hotpotqa", "math", "mmlu_pro", "mbpp"])
 def test_the_policy_refuses_nothing_of_them_but_exec_code(name: str) -> None:
     found = violations((FOLDER / f"{name}.py").read_text("utf-8"))
     assert [violation.rule for violation in found] == (["exec_code"] if name == "mbpp" else [])
+    assert violations((FOLDER / f"{name}.py").read_text("utf-8"), exec_code=True) == ()
