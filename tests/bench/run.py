@@ -17,6 +17,7 @@ from bench.figures import Figure, say, table
 from bench.gateway_calls import gateway_calls
 from bench.journal import journal
 from bench.limiter import limiter
+from bench.sandbox import sandbox
 from bench.single_call import single_call
 from bench.tool_calls import tool_calls
 
@@ -34,6 +35,7 @@ def main() -> None:
     benches: dict[str, Callable[[], list[Figure]]] = {
         "cold_start": cold_start,
         "tool_calls": tool_calls,
+        "sandbox": sandbox,
         "executions": executions,
         "journal": journal,
         "gateway_calls": gateway_calls,

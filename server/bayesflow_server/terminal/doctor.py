@@ -5,8 +5,12 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bayesflow_sandbox.errors import SandboxError
 from bayesflow_sandbox.llm_call import LLMCall
-from bayesflow_sandbox.sandbox import Sandbox
+from bayesflow_sandbox.locked.engine import lock_report
+from bayesflow_sandbox.locked.kernel import KernelReport, report
+from bayesflow_sandbox.sandbox import EngineName, Sandbox
+from bayesflow_sandbox.unit_tests import UnitTests
 from bayesflow_server.errors import ServerError
 from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS, Endpoint
 from bayesflow_server.models.registry import ModelRegistry
@@ -24,6 +28,8 @@ class Workflow:
         # Step 1: Count the letters
         return str(len(problem)), 0.0
 """
+_SOLUTION = "def add(a, b):\n    return a + b\n"
+_TESTS = UnitTests(("assert add(1, 2) == 3",))
 
 
 class _Finding(NamedTuple):
@@ -44,9 +50,12 @@ class _NoModel:
 def doctor_command(
     settings: Settings, endpoints: Mapping[str, Endpoint] = BUILT_IN_ENDPOINTS
 ) -> int:
-    """Checks models, sandbox and database; 1 if something that every run needs does not work."""
-    needed = asyncio.run(_check(settings))
-    for finding in [*_models(endpoints), *needed]:
+    """Checks models, sandbox and database; 1 if something that every run needs does not work.
+
+    The locked engine is not among that: workflows run without it, unit tests do not.
+    """
+    needed, more = asyncio.run(_check(settings))
+    for finding in [*_models(endpoints), *needed, *more]:
         sys.stdout.write(f"{'ok' if finding.good else '--'}  {finding.line}\n")
     return 0 if all(finding.good for finding in needed) else 1
 
@@ -83,16 +92,57 @@ def _place(endpoint: Endpoint | None) -> str:
     return f" ({', '.join(said)})"
 
 
-async def _check(settings: Settings) -> list[_Finding]:
-    return [await _sandbox(), await _database(settings)]
+async def _check(settings: Settings) -> tuple[list[_Finding], list[_Finding]]:
+    """What every run needs, and what only some do."""
+    return [await _sandbox(), await _database(settings)], await _lock()
 
 
 async def _sandbox() -> _Finding:
-    async with Sandbox() as sandbox:
+    try:
+        return _Finding(True, f"sandbox: {await _probe('monty')}")
+    except SandboxError as error:
+        return _Finding(False, f"sandbox: {error}")
+
+
+async def _lock() -> list[_Finding]:
+    kernel, why = report(), None
+    try:
+        kernel = await lock_report()
+        why = kernel.missing()
+        ran = "" if why else f"{await _probe('locked')}, {await _test_probe()}"
+    except SandboxError as error:
+        why, ran = str(error), ""
+    lacking = f"none, so no unit tests; workflows run without it ({why})"
+    return [
+        _Finding(kernel.missing() is None, f"kernel: {_offers(kernel)}"),
+        _Finding(why is None, f"locked engine: {lacking if why else ran}"),
+    ]
+
+
+def _offers(kernel: KernelReport) -> str:
+    spaces = "not tried" if kernel.namespaces is None else ", ".join(kernel.namespaces) or "none"
+    return (
+        f"{kernel.system} on {kernel.machine}, {'seccomp' if kernel.seccomp else 'no seccomp'}, "
+        f"{f'Landlock ABI {kernel.landlock}' if kernel.landlock else 'no Landlock'}, "
+        f"namespaces: {spaces}"
+    )
+
+
+async def _probe(engine: EngineName) -> str:
+    """Runs a workflow; raises SandboxError if that does not work."""
+    async with Sandbox(workers=1, engine=engine) as sandbox:
         outcome = await sandbox.run_workflow(_PROBE, ("four",), _NoModel())
     if outcome.failure is not None:
-        return _Finding(False, f"sandbox: {outcome.failure.message}")
-    return _Finding(True, f"sandbox: a workflow ran in {outcome.seconds * 1000:.1f} ms")
+        raise SandboxError(outcome.failure.message)
+    return f"a workflow ran in {outcome.seconds * 1000:.1f} ms"
+
+
+async def _test_probe() -> str:
+    async with Sandbox(workers=1, engine="locked") as sandbox:
+        told = await sandbox.run_tests(_SOLUTION, "add", _TESTS)
+    if not told.passed:
+        raise SandboxError(f"a right solution does not pass its test: {told.error}")
+    return f"a unit test in {told.seconds * 1000:.1f} ms"
 
 
 async def _database(settings: Settings) -> _Finding:
