@@ -198,6 +198,7 @@ LAYERED: Final = [
 ]
 
 
+@pytest.mark.slow
 @one_loop
 @pytest.mark.parametrize(
     ("payload", "kept"), LAYERED, ids=[f"{payload} with {kept}" for payload, kept in LAYERED]
