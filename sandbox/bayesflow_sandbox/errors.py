@@ -2,6 +2,7 @@
 
     SandboxError
     ├── LimitsError             a limit outside its range (also a ValueError)
+    ├── UnitTestsError          unit tests that are none, too many or too long (also a ValueError)
     ├── SandboxClosedError      used after ``aclose()``, or closed while it was running
     ├── SandboxUnavailableError the interpreter cannot be started on this machine
     ├── ProtocolError           a sandboxed process sent what it may not
@@ -20,6 +21,7 @@ __all__ = [
     "SandboxClosedError",
     "SandboxError",
     "SandboxUnavailableError",
+    "UnitTestsError",
 ]
 
 
@@ -39,6 +41,10 @@ class LimitsError(SandboxError, ValueError):
         super().__init__(f"limit {limit}={value!r} is not between {low:g} and {high:g}")
         self.limit = limit
         self.value = value
+
+
+class UnitTestsError(SandboxError, ValueError):
+    """Unit tests that cannot be run: none, too many, or too long."""
 
 
 class SandboxClosedError(SandboxError):

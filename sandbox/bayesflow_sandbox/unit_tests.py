@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from bayesflow_sandbox.errors import SandboxError
+from bayesflow_sandbox.errors import UnitTestsError
 from bayesflow_sandbox.outcome import JsonValue
 from bayesflow_sandbox.plain import Foreign
 
@@ -26,10 +26,6 @@ __all__ = [
 MAX_SOLUTION_BYTES: Final = 200_000
 MAX_TEST_BYTES: Final = 2_000_000
 MAX_CASES: Final = 1_000
-
-
-class UnitTestsError(SandboxError, ValueError):
-    """Tests that cannot be run: none, too many, or too long."""
 
 
 @dataclass(frozen=True, slots=True)

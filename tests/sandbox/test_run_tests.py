@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError
+from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError, UnitTestsError
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.sandbox import Sandbox
-from bayesflow_sandbox.unit_tests import TestReport, UnitTests, UnitTestsError, exec_code_answer
+from bayesflow_sandbox.unit_tests import TestReport, UnitTests, exec_code_answer
 from sandbox.workflows import needs_lock
 
 pytestmark = needs_lock
