@@ -15,7 +15,7 @@ from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Wire
 from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, LockdownError
 from bayesflow_sandbox.locked.streams import Sink
 
-__all__ = ["PROFILES", "Profile", "live"]
+__all__ = ["MAX_DESCRIPTORS", "PROFILES", "Profile", "live"]
 
 Profile = Callable[[], Callable[[Wire], None]]
 
@@ -25,8 +25,9 @@ PROFILES: Final[dict[str, Profile]] = {
     "judge": judge.begin,
 }
 
+# The zygote opens no descriptor from this number on.
+MAX_DESCRIPTORS: Final = 256
 _WIRE: Final = 3
-_MAX_DESCRIPTORS: Final = 256
 
 
 def live(
@@ -48,7 +49,7 @@ def live(
     status = 1
     try:
         os.dup2(descriptor, _WIRE)
-        os.closerange(_WIRE + 1, _MAX_DESCRIPTORS)
+        os.closerange(_WIRE + 1, MAX_DESCRIPTORS)
         wire = Wire(_WIRE)
         sys.stdin = sys.stdout = sys.stderr = cast("TextIO", Sink())
         run = PROFILES[profile]()

@@ -20,7 +20,7 @@ from typing import Final
 from bayesflow_sandbox.locked.kernel import KernelReport
 from bayesflow_sandbox.locked.seccomp import assemble, build
 
-__all__ = ["DEFENCES", "Allowance", "Lockdown", "LockdownError"]
+__all__ = ["DEFENCES", "Allowance", "Lockdown", "LockdownError", "lower_limit"]
 
 # What a test may leave out. Namespaces are the zygote's.
 DEFENCES: Final = frozenset({"rlimits", "no_new_privs", "capabilities", "landlock", "seccomp"})
@@ -155,6 +155,16 @@ def _set_rlimits(allowance: Allowance) -> None:
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_STACK, _STACK_BYTES),
     ):
-        hard = resource.getrlimit(limit)[1]
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (most, most))
+        lower_limit(limit, value)
+
+
+def lower_limit(limit: int, value: int) -> None:
+    """Sets a limit of ``resource`` for good, to no more than it allows now.
+
+    Raises:
+        ValueError: There is no such limit.
+        OSError: The kernel refuses.
+    """
+    hard = resource.getrlimit(limit)[1]
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (most, most))

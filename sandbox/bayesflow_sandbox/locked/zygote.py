@@ -14,6 +14,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,7 +27,7 @@ from typing import Any, Final, NoReturn
 
 from bayesflow_sandbox.locked import child, world
 from bayesflow_sandbox.locked.kernel import NAMESPACES, report
-from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown
+from bayesflow_sandbox.locked.lockdown import Allowance, Lockdown, lower_limit
 from bayesflow_sandbox.locked.preload import preload
 
 __all__ = ["main"]
@@ -45,6 +46,7 @@ def main(control: socket.socket, *, namespaces: bool) -> NoReturn:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _die_with_parent(libc)
+    control = _lowered(control)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGPROF, signal.SIGXCPU, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -146,7 +148,12 @@ class _Zygote:
 
     def _spawn(self, message: dict[str, Any], descriptor: int) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes, or no memory: this job ends, the others go on
+            ended = {"op": "ended", "id": message["id"], "status": signal.SIGKILL, "seconds": 0.0}
+            self._say(ended)
+            return
         if pid:
             deadline = world.REAL_MONOTONIC() + message["wall_seconds"]
             self._children[pid] = _Child(message["id"], deadline)
@@ -169,6 +176,18 @@ class _Zygote:
             self._control.send(json.dumps(message).encode())
         except OSError:  # the host is gone: the next read says so
             return
+
+
+def _lowered(control: socket.socket) -> socket.socket:
+    """Moves the control socket among the descriptors that a child closes, and allows no other.
+
+    It comes by its number in the host, which may have opened thousands before.
+    """
+    low = control.dup()
+    control.close()
+    lower_limit(resource.RLIMIT_NOFILE, child.MAX_DESCRIPTORS)
+    assert low.fileno() < child.MAX_DESCRIPTORS
+    return low
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,8 @@
 """What a locked child can do, asked from inside without the policy: nothing but compute."""
 
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -116,22 +118,33 @@ async def test_a_child_makes_no_call_by_number(number: int, engine: LockedEngine
     assert (await run(engine, body)).value == [-1, 1]
 
 
-async def test_a_child_has_its_channel_and_nothing_else(engine: LockedEngine) -> None:
-    body = """
-    open_ones = []
-    for number in range(256):
+OPEN_ONES = """
+open_ones = []
+for number in range(2048):
+    try:
+        os.read(number, 0)
+    except OSError:
         try:
-            os.read(number, 0)
+            os.write(number, b"")
         except OSError:
-            try:
-                os.write(number, b"")
-            except OSError:
-                continue
-        open_ones.append(number)
-    return open_ones
-    """
+            continue
+    open_ones.append(number)
+return open_ones
+"""
+
+
+async def test_a_child_has_its_channel_and_nothing_else(engine: LockedEngine) -> None:
     # 0 to 2 are the null device, 3 the channel.
-    assert (await run(engine, body)).value == [0, 1, 2, 3]
+    assert (await run(engine, OPEN_ONES)).value == [0, 1, 2, 3]
+
+
+async def test_a_host_with_many_open_files_lends_none_of_them(engine: LockedEngine) -> None:
+    """The control socket's number is above all that a child would think of closing."""
+    with ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(200) for end in socket.socketpair()]
+        for end in ends:
+            end.set_inheritable(True)
+        assert (await run(engine, OPEN_ONES)).value == [0, 1, 2, 3]
 
 
 async def test_a_child_has_no_environment_and_no_arguments(
