@@ -125,6 +125,7 @@ async def test_a_wrong_solution_fails_its_case_and_stops_nothing(
         ("import sys\n#sys.setrecursionlimit(10**9)\nreturn f(x)", ""),
         ("import os\n#os.write(3, b'C' * 99)", "the solution's process sent a frame"),
         ("import os\n#os.write(3, b'\\0\\0\\0\\1CN')", "a message that is none"),
+        ("import os\n#os.write(3, b'\\0\\0\\0\\1XN')", "the solution's process sent a frame"),
         ("import os\n#os.close(3)", "ended its process"),
         ("import os\n#os.kill(os.getpid(), 9)", ""),
     ],
@@ -201,6 +202,14 @@ async def test_a_failure_shows_statement_message_and_both_tracebacks(sandbox: Sa
     answer = exec_code_answer(report)
     assert isinstance(answer, dict)
     assert re.match("ZeroDivisionError: .* by zero", str(answer["exec_fail_case"]))
+
+
+async def test_any_text_is_a_solution_with_a_report(sandbox: Sandbox) -> None:
+    tests = UnitTests(("assert f(1) == 1",))
+    for source in ("", "\0", "\ud800", "(" * 5_000, "#" * 200_001, "f = 1", "f = print"):
+        report = await sandbox.run_tests(source, "f", tests, LIMITS)
+        assert not report.passed
+        assert report.error or report.failures
 
 
 async def test_tests_that_spin_or_break_are_no_pass(sandbox: Sandbox) -> None:

@@ -230,7 +230,7 @@ def _world(setup: str, entry_point: str, names: list[str], line: _Line) -> dict[
     world |= {name: sys.modules[name] for name in _MODULES.split() if name in sys.modules}
     exec(compile(setup, _SETUP, "exec", dont_inherit=True), world)
     for name in names:
-        if name not in world and not hasattr(builtins, name):
+        if name not in world and not hasattr(builtins, name) and not name.startswith("__"):
             world[name] = line.proxy(name)
     world[entry_point] = line.proxy(entry_point)
     world["candidate"] = world[entry_point]

@@ -13,13 +13,13 @@ the report are. The solution's frames reach the judge as answers to calls and as
 import asyncio
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final, cast
 
 from bayesflow_sandbox.errors import (
     ProtocolError,
     SandboxClosedError,
     SandboxError,
-    SandboxUnavailableError,
 )
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.channel import OUT_OF_MEMORY, Frame
@@ -27,7 +27,7 @@ from bayesflow_sandbox.locked.codec import decode, encode
 from bayesflow_sandbox.locked.conversation import LockedProcess, frame_bytes
 from bayesflow_sandbox.locked.engine import LockedEngine
 from bayesflow_sandbox.locked.process import Death
-from bayesflow_sandbox.unit_tests import CaseFailure, TestReport, UnitTests
+from bayesflow_sandbox.unit_tests import MAX_SOLUTION_BYTES, CaseFailure, TestReport, UnitTests
 
 __all__ = ["Trials"]
 
@@ -36,7 +36,7 @@ _MAX_NODES: Final = 20_000
 _MAX_NAMES: Final = 1_000
 _MAX_TEXT: Final = 4_000
 _MAX_LINES: Final = 64
-_R, _F, _L, _X, _C = b"RFLXC"
+_R, _F, _L, _C = b"RFLC"
 
 
 class Trials:
@@ -64,18 +64,31 @@ class Trials:
             SandboxUnavailableError: This machine cannot lock a process in.
             SandboxError: The processes were killed from outside.
         """
-        clock = asyncio.get_running_loop().time
-        async with self._pairs, AsyncExitStack() as stack:
-            trial = _Trial(
-                await stack.enter_async_context(self._engine.open("solution", limits)),
-                await stack.enter_async_context(self._engine.open("judge", limits)),
-                limits,
+        size = len(solution.encode("utf-8", "surrogatepass"))
+        if size > MAX_SOLUTION_BYTES:
+            return _failed(
+                tests, f"the solution has {size} bytes; at most {MAX_SOLUTION_BYTES} run"
             )
+        clock = asyncio.get_running_loop().time
+        job = [
+            solution,
+            entry_point,
+            seed,
+            limits.output_bytes,
+            limits.sleep_seconds,
+            frame_bytes(limits),
+        ]
+        async with self._pairs, AsyncExitStack() as stack:
+            candidate = await stack.enter_async_context(self._engine.open("solution", limits))
             started = clock()
+            # It loads while the judge is made ready.
+            await candidate.channel.send(b"J", encode(job, _MAX_JOB_BYTES))
+            judge = await stack.enter_async_context(self._engine.open("judge", limits))
+            trial = _Trial(candidate, judge, limits)
             report = TestReport(len(tests.cases))
             try:
-                async with asyncio.timeout(limits.wall_seconds):
-                    report = await trial.hold(solution, entry_point, tests, seed)
+                async with asyncio.timeout_at(started + limits.wall_seconds):
+                    report = await trial.hold(entry_point, tests)
             except TimeoutError:
                 report = _failed(tests, f"it took longer than {limits.wall_seconds:g} s")
             except ProtocolError as error:
@@ -85,9 +98,7 @@ class Trials:
                     raise
             if self._closed:
                 raise SandboxClosedError("the sandbox was closed while tests were running")
-            return TestReport(
-                report.cases, report.ran, report.failures, report.error, clock() - started
-            )
+            return replace(report, seconds=clock() - started)
 
     async def aclose(self) -> None:
         """Stops what is running and ends the processes."""
@@ -103,12 +114,7 @@ class _Trial:
         self._judge = judge
         self._limits = limits
 
-    async def hold(
-        self, solution: str, entry_point: str, tests: UnitTests, seed: int
-    ) -> TestReport:
-        limits, most = self._limits, frame_bytes(self._limits)
-        job = [solution, entry_point, seed, limits.output_bytes, limits.sleep_seconds, most]
-        await self._solution.channel.send(b"J", encode(job, _MAX_JOB_BYTES))
+    async def hold(self, entry_point: str, tests: UnitTests) -> TestReport:
         loaded = await self._heard()
         if isinstance(loaded, str):
             return _failed(tests, loaded)
@@ -120,8 +126,6 @@ class _Trial:
             asked = await self._judge.channel.receive()
             if asked is None:
                 return _failed(tests, await self._judge_died())
-            if asked.kind == _X:
-                raise _cannot_lock(asked)
             if asked.kind != _C:
                 return _report(tests, asked)
             await self._solution.channel.send(b"C", asked.body)
@@ -142,8 +146,6 @@ class _Trial:
             return f"the solution's process sent {error}"
         if frame is None:
             return await self._solution_died()
-        if frame.kind == _X:
-            raise _cannot_lock(frame)
         if frame.kind == _L:
             return f"the solution {_limited(frame, self._limits)}"
         if frame.kind not in (_R, _F):
@@ -179,10 +181,6 @@ def _how(death: Death, limits: Limits) -> str:
     return f"ended its process by signal {death.signal}"
 
 
-def _cannot_lock(frame: Frame) -> SandboxUnavailableError:
-    return SandboxUnavailableError(f"a process cannot be locked in: {decode(frame.body)}")
-
-
 def _failed(tests: UnitTests, error: str) -> TestReport:
     return TestReport(len(tests.cases), error=error)
 
@@ -190,7 +188,7 @@ def _failed(tests: UnitTests, error: str) -> TestReport:
 def _load_error(frame: Frame) -> str:
     kind, message, lines = _fields(frame, str, str, list)
     said = f"{kind}: {message}" if message else str(kind)
-    return "\n".join((_clean(said), *_texts(lines)))
+    return "\n".join((_short(said), *_texts(lines)))
 
 
 def _names(frame: Frame) -> list[str]:
@@ -210,7 +208,7 @@ def _report(tests: UnitTests, frame: Frame) -> TestReport:
         cases=len(tests.cases),
         ran=cast("int", ran),
         failures=told,
-        error=None if error is None else _clean(str(error)),
+        error=None if error is None else _short(str(error)),
     )
 
 
@@ -218,9 +216,9 @@ def _failure(item: object) -> CaseFailure:
     index, case, kind, message, lines = _checked(item, int, str, str, str, list)
     return CaseFailure(
         index=cast("int", index),
-        test_case=_clean(case),
-        error_type=_clean(kind),
-        message=_clean(message),
+        test_case=_short(case),
+        error_type=_short(kind),
+        message=_short(message),
         traceback=_texts(lines),
     )
 
@@ -238,8 +236,8 @@ def _checked(told: object, *kinds: type) -> list[object]:
 
 
 def _texts(items: object) -> tuple[str, ...]:
-    return tuple(_clean(item) for item in cast("list[object]", items)[:_MAX_LINES])
+    return tuple(_short(item) for item in cast("list[object]", items)[:_MAX_LINES])
 
 
-def _clean(text: object) -> str:
-    return str(text)[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+def _short(text: object) -> str:
+    return str(text)[:_MAX_TEXT]
