@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -100,17 +101,18 @@ async def _measure(runners: list[Contender]) -> dict[str, _Measured]:
     paces: dict[str, float] = {}
     for _ in range(_STARTS + 1):
         for runner in runners:
-            starts[runner.name].append(await _seconds(lambda r=runner: _first_run(r)))
+            starts[runner.name].append(await _seconds(partial(_first_run, runner)))
     async with AsyncExitStack() as stack:
         runs = {each.name: await stack.enter_async_context(each.open(1)) for each in runners}
         for _ in range(_ROUNDS):
             for name, run in runs.items():
                 for _ in range(_IN_A_ROUND):
-                    singles[name].append(await _seconds(lambda r=run: r(0.0)))
+                    singles[name].append(await _seconds(partial(run, 0.0)))
     for runner in runners:
         async with runner.open(_CONCURRENT) as run:
-            await _crowd(lambda r=run: r(_LATENCY), 2 * _CONCURRENT, _CONCURRENT)
-            seconds = await _seconds(lambda r=run: _crowd(lambda: r(_LATENCY), _RUNS, _CONCURRENT))
+            asked = partial(run, _LATENCY)
+            await _crowd(asked, 2 * _CONCURRENT, _CONCURRENT)
+            seconds = await _seconds(partial(_crowd, asked, _RUNS, _CONCURRENT))
             paces[runner.name] = _RUNS / seconds
     return {
         name: _Measured(
@@ -137,7 +139,7 @@ async def _trials_pace() -> float:
                 raise RuntimeError(f"a solution failed: {report}")
 
         await _crowd(once, 4 * _PAIRS, _PAIRS)
-        return _TRIALS / await _seconds(lambda: _crowd(once, _TRIALS, _PAIRS))
+        return _TRIALS / await _seconds(partial(_crowd, once, _TRIALS, _PAIRS))
 
 
 async def _crowd(run: Callable[[], Awaitable[None]], runs: int, at_once: int) -> None:
