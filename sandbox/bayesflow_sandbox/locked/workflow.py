@@ -52,14 +52,11 @@ class _Loop(asyncio.SelectorEventLoop):
         return
 
 
-# Made before the fork: a child inherits it ready to use.
-_loop: Final = _Loop(selectors.PollSelector())
-
-
 def begin() -> Callable[[Wire], None]:
     """Returns what runs the job."""
-    _loop.set_exception_handler(_lost)
-    return partial(_run, _loop)
+    loop = _Loop(selectors.PollSelector())
+    loop.set_exception_handler(_lost)
+    return partial(_run, loop)
 
 
 def _lost(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
