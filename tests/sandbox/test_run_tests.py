@@ -1,6 +1,7 @@
 """A solution under test: what passes, what is told of what fails, and what cannot cheat."""
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator
 
@@ -8,6 +9,7 @@ import pytest
 
 from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError, UnitTestsError
 from bayesflow_sandbox.limits import Limits
+from bayesflow_sandbox.locked.codec import encode
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_sandbox.unit_tests import TestReport, UnitTests, exec_code_answer
 from sandbox.workflows import needs_lock
@@ -146,6 +148,57 @@ async def test_answers_sent_unasked_are_answers_and_nothing_else(sandbox: Sandbo
     report = await tried(sandbox, forged, "assert f(1) == 4711", "assert f(1) == 4711")
     assert not report.passed
     assert report.failures[0].error_type == "SolutionError"
+
+
+def _mutated(seed: int, count: int) -> list[bytes]:
+    """Answers of every form with a few bytes changed, cut or doubled; and noise."""
+    draw = random.Random(seed)
+    forms: list[object] = [
+        ("value", [1, {"a": (2.5, None)}, {3}], "list"),
+        ("iterator", [1, "b", b"c"], "generator"),
+        ("match", [["ab", "b"], [(0, 2), (1, 2)], {"n": "b"}], "Match"),
+        ("match", 7, "Match"),
+        ("value", 1 << 70, "int"),
+    ]
+    bodies: list[bytes] = []
+    for _ in range(count):
+        body = bytearray(encode(draw.choice(forms), 1_000))
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(body))
+            change = draw.choice(
+                (bytes([draw.randrange(256)]), b"", body[at : at + 8] * 2, b"\xff" * 5)
+            )
+            body[at : at + 1] = change
+            body = body or bytearray(draw.randbytes(4))
+        bodies.append(bytes(body))
+    return bodies
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_bytes_it_answers_the_judge_goes_on(sandbox: Sandbox, seed: int) -> None:
+    count = 400
+    source = f"""
+import os, struct
+def f(x):
+    for body in {_mutated(seed, count)!r}:
+        os.write(3, struct.pack(">IB", len(body), ord("R")) + body)
+        os.read(3, 1 << 16)
+"""
+    case = f"""
+answers = 0
+for _ in range({count}):
+    try:
+        value = f(0)
+        answers += 1
+        repr(value), value == 4711, list(value)
+    except Exception:
+        pass
+assert answers < 0, "all were asked"
+"""
+    limits = Limits(run_seconds=10, wall_seconds=60)
+    report = await sandbox.run_tests(source, "f", UnitTests((case,)), limits)
+    assert (report.error, report.ran) == (None, 1)
+    assert [failure.message for failure in report.failures] == ["all were asked"]
 
 
 async def test_an_except_clause_of_a_test_does_not_hide_that_the_process_has_ended(
