@@ -30,7 +30,7 @@ from bayesflow_sandbox.locked.codec import decode, encode
 from bayesflow_sandbox.locked.solution import told_of
 from bayesflow_sandbox.plain import Foreign, NotPlainError, TooLargeError
 
-__all__ = ["begin"]
+__all__ = ["Match", "Opaque", "SolutionError", "begin"]
 
 _FILENAME: Final = "<tests>"
 _SETUP: Final = "<setup>"

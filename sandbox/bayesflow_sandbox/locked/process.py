@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 from bayesflow_sandbox.errors import SandboxUnavailableError
 
-__all__ = ["BOOT", "Death", "Spawn", "ZygoteProcess"]
+__all__ = ["BOOT", "Child", "Death", "Spawn", "ZygoteProcess"]
 
 _START_SECONDS: Final = 30.0
 _MAX_MESSAGE: Final = 1 << 16
