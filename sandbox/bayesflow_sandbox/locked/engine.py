@@ -31,6 +31,7 @@ from bayesflow_sandbox.program import Program
 
 __all__ = ["LockedEngine", "lock_report"]
 
+_FORK_SECONDS: Final = 30.0  # for a fork and the lock, on a machine that is out of breath
 _GRACE_SECONDS: Final = 1.0  # for the host's own wall clock to strike first
 
 
@@ -143,10 +144,16 @@ class LockedEngine:
                 without=tuple(self._without),
             )
             process = LockedProcess(channel, await zygote.spawn(spawn, theirs))
-            why = await channel.confined()
+            async with asyncio.timeout(_FORK_SECONDS):
+                why = await channel.confined()
             if why is not None:
                 raise SandboxUnavailableError(f"a process cannot be locked in: {why}")
             return process
+        except TimeoutError:
+            channel.close()
+            raise SandboxUnavailableError(
+                f"the locked engine's zygote has not answered for {_FORK_SECONDS:g} s"
+            ) from None
         except BaseException:
             channel.close()
             raise
