@@ -41,7 +41,8 @@ Defence = Literal[
     "rlimits",
     "namespaces",
     "capabilities",
-    "no_new_privs",
+    "nproc",  # of rlimits: no further process; it does not hold for root
+    "dumpable",  # of no_new_privs: the process's own files in /proc are root's
     "environment",  # jobs start with no variables
     "descriptors",  # jobs inherit no descriptors
     "timer",  # limits on run time, sleep and output
