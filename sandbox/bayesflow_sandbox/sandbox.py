@@ -39,10 +39,12 @@ __all__ = ["DEFAULT_LIMITS", "TEST_LIMITS", "EngineName", "Sandbox"]
 
 DEFAULT_LIMITS: Final = Limits()
 # Of the solution's process and, once more, of the judge's.
-TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=256 << 20, wall_seconds=60.0)
+TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=128 << 20, wall_seconds=60.0)
 EngineName = Literal["monty", "locked"]
 
 _REMEMBERED: Final = 4_096
+# Tests compute and wait for nobody, so more at a time only need more memory: 2 GB at most.
+_MAX_TRIALS: Final = 8
 
 
 class Sandbox:
@@ -63,7 +65,7 @@ class Sandbox:
             raise ValueError(f"workers={workers} must be at least 1")
         self._monty = MontyEngine(workers)
         self._locked = LockedEngine(workers)
-        self._trials = Trials(workers)
+        self._trials = Trials(min(workers, _MAX_TRIALS))
         self._only = engine
         self._can_lock: bool | None = None
         # Sources that Monty cannot run, the latest last.

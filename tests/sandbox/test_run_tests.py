@@ -1,13 +1,21 @@
 """A solution under test: what passes, what is told of what fails, and what cannot cheat."""
 
 import asyncio
+import os
 import random
 import re
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError, UnitTestsError
+from bayesflow_sandbox.errors import (
+    SandboxClosedError,
+    SandboxError,
+    SandboxUnavailableError,
+    UnitTestsError,
+)
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.codec import encode
 from bayesflow_sandbox.sandbox import Sandbox
@@ -257,6 +265,13 @@ async def test_a_failure_shows_statement_message_and_both_tracebacks(sandbox: Sa
     assert re.match("ZeroDivisionError: .* by zero", str(answer["exec_fail_case"]))
 
 
+async def test_a_solution_that_waits_for_ever_ends_by_the_clock(sandbox: Sandbox) -> None:
+    waits = "import threading\ndef f(x): threading.Event().wait(3600)"
+    limits = Limits(wall_seconds=0.2)
+    report = await sandbox.run_tests(waits, "f", UnitTests(("f(1)",)), limits)
+    assert (report.passed, report.error) == (False, "it took longer than 0.2 s")
+
+
 async def test_any_text_is_a_solution_with_a_report(sandbox: Sandbox) -> None:
     tests = UnitTests(("assert f(1) == 1",))
     for source in ("", "\0", "\ud800", "(" * 5_000, "#" * 200_001, "f = 1", "f = print"):
@@ -296,6 +311,37 @@ async def test_a_hundred_are_tested_while_one_spins() -> None:
             await spinning
         with pytest.raises(SandboxClosedError):
             await sandbox.run_tests("def f(x): return 2", "f", tests)
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+def _spins(zygote: int) -> bool:
+    """Whether both processes of a trial are there: the zygote's, or those of its own child."""
+    found, level = 0, {zygote}
+    while level:
+        tasks = [Path(f"/proc/{pid}/task/{pid}/children") for pid in level]
+        level = {int(pid) for task in tasks for pid in task.read_text().split()}
+        found = max(found, len(level))
+    return found == 2
+
+
+async def test_processes_killed_from_outside_are_no_verdict(sandbox: Sandbox) -> None:
+    tests = UnitTests(("assert f(1) == 2",))
+    before = _children()
+    assert (await sandbox.run_tests("def f(x): return 2", "f", tests)).passed
+    (zygote,) = _children() - before
+    spinning = asyncio.ensure_future(
+        sandbox.run_tests("def f(x):\n    while True: pass", "f", tests, Limits(run_seconds=60))
+    )
+    while not spinning.done() and not _spins(zygote):  # noqa: ASYNC110 - a process has no event
+        await asyncio.sleep(0)
+    os.kill(zygote, signal.SIGKILL)
+    with pytest.raises(SandboxError):
+        await spinning
+    assert (await sandbox.run_tests("def f(x): return 2", "f", tests)).passed
 
 
 async def test_without_the_locked_engine_tests_are_refused_with_the_reason(

@@ -85,16 +85,16 @@ class Trials:
             await candidate.channel.send(b"J", encode(job, _MAX_JOB_BYTES))
             judge = await stack.enter_async_context(self._engine.open("judge", limits))
             trial = _Trial(candidate, judge, limits)
-            report = TestReport(len(tests.cases))
+            report = _failed(tests, f"it took longer than {limits.wall_seconds:g} s")
             try:
                 async with asyncio.timeout_at(started + limits.wall_seconds):
                     report = await trial.hold(entry_point, tests)
             except TimeoutError:
-                report = _failed(tests, f"it took longer than {limits.wall_seconds:g} s")
+                pass
             except ProtocolError as error:
                 report = _failed(tests, f"a process sent {error}")
-            except SandboxError:  # closing kills the processes
-                if not self._closed:
+            except SandboxError:  # so do closing and, should the host be slow, the wall time
+                if not self._closed and clock() < started + limits.wall_seconds:
                     raise
             if self._closed:
                 raise SandboxClosedError("the sandbox was closed while tests were running")
@@ -153,16 +153,10 @@ class _Trial:
         return frame
 
     async def _solution_died(self) -> str:
-        death = await self._solution.death()
-        if death.signal == signal.SIGKILL and self._judge.child.death.done():
-            raise SandboxError("the locked processes were killed from outside; try again")
-        return f"the solution {_how(death, self._limits)}"
+        return f"the solution {_how(await self._solution.death(), self._limits)}"
 
     async def _judge_died(self) -> str:
-        death = await self._judge.death()
-        if death.signal == signal.SIGKILL:
-            raise SandboxError("the locked processes were killed from outside; try again")
-        return f"the tests of it {_how(death, self._limits)}"
+        return f"the tests of it {_how(await self._judge.death(), self._limits)}"
 
 
 def _limited(frame: Frame, limits: Limits) -> str:
@@ -172,6 +166,8 @@ def _limited(frame: Frame, limits: Limits) -> str:
 
 
 def _how(death: Death, limits: Limits) -> str:
+    if death.signal == signal.SIGKILL:  # none of its limits ends it so, and it cannot itself
+        raise SandboxError("a locked process was killed from outside; try again")
     if death.signal in (signal.SIGPROF, signal.SIGXCPU):
         return f"ran longer than {limits.run_seconds:g} s"
     if death.exit_status == OUT_OF_MEMORY:
