@@ -187,8 +187,10 @@ def zygote_of(engine: LockedEngine) -> int:
 async def appears(prey: Planted, running: asyncio.Task[Any]) -> bool:
     """Whether a payload's process is seen while it runs, or behind its end; ends it."""
     found: list[int] = []
-    while not found and not running.done():
+    looks = 0
+    while not found and looks < 20:  # behind its end, what it has started may be about to appear
         await asyncio.wait({running}, timeout=0.01)
+        looks += running.done()
         found = prey.processes()
     for number in found:
         with contextlib.suppress(ProcessLookupError):
