@@ -1,7 +1,8 @@
 """The zygote: a fresh interpreter that forks one child for each job and never reads a job itself.
 
 Started by ``process`` without site packages, with one descriptor, the control socket, and with no
-environment but the seed of Python's hashes, which it forgets. It imports what children will need, enters namespaces as far as it may, and then obeys:
+environment but the seed of Python's hashes, which it forgets. It imports what children will need,
+enters namespaces as far as it may, and then obeys:
 
     {"op": "spawn", "id": 7, "profile": "workflow", ...} and a descriptor   → fork
     {"op": "kill", "id": 7}                                                 → SIGKILL
