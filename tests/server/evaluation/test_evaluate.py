@@ -9,6 +9,7 @@ from bayesflow_sampler.types import RowSet, Workflow
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.host import WorkflowHost
 from bayesflow_sandbox.llm_call import LLMCall, parse_llm_call
+from bayesflow_sandbox.locked.kernel import missing
 from bayesflow_sandbox.outcome import Outcome
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import BudgetSpentError, InputError, ProviderError, ServerError
@@ -109,6 +110,25 @@ async def test_two_particles_with_one_workflow_share_its_executions(make: Make) 
     results = await asyncio.gather(*(evaluator.score(ECHO, VALIDATION) for _ in range(4)))
     assert len(ran) == 6
     assert all(result == results[0] for result in results)
+
+
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+async def test_a_workflow_that_changes_engine_pays_for_its_calls_once(
+    make: Make, store: Store
+) -> None:
+    candidate = workflow(
+        "ask = self.llm.call_llm\n"
+        "        answers = [(await ask([problem], temperature=0.9))[0] for _ in range(2)]\n"
+        "        def last():\n"
+        "            yield answers[-1]\n"
+        "        return list(last())[0], 0.0"
+    )
+    model = FakeModel(lambda request: str(request.sample), deterministic=False)
+    await make(model).score(candidate, VALIDATION)
+    records = await store.all_executions("run")
+    assert {(r.error, r.calls, r.cached_calls) for r in records} == {(None, 2, 0)}
+    assert model.started.total() == 2 * len(VALIDATION.positions)
+    assert set(model.started.values()) == {1}
 
 
 async def test_one_workflow_on_two_splits_is_kept_apart(make: Make, store: Store) -> None:
