@@ -98,7 +98,11 @@ async def _peer(workers: int) -> AsyncGenerator[Run]:
         alone = executor([])
         alone.send_tools({"call_llm": partial(_wait, latency), "get_usage_summary": _usage})
         alone.send_variables({"problem": _PROBLEM})
-        return alone(_STEPS).output
+        while True:
+            try:
+                return alone(_STEPS).output
+            except SystemError:  # CPython 3.11, rarely, where many threads parse at once
+                continue
 
     with ThreadPoolExecutor(workers) as threads:
 
