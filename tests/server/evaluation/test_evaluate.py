@@ -119,9 +119,7 @@ async def test_a_workflow_that_changes_engine_pays_for_its_calls_once(
     candidate = workflow(
         "ask = self.llm.call_llm\n"
         "        answers = [(await ask([problem], temperature=0.9))[0] for _ in range(2)]\n"
-        "        def last():\n"
-        "            yield answers[-1]\n"
-        "        return list(last())[0], 0.0"
+        "        return (answers[-1] if callable(print) else '0'), 0.0"  # Monty has no callable
     )
     model = FakeModel(lambda request: str(request.sample), deterministic=False)
     await make(model).score(candidate, VALIDATION)
