@@ -5,12 +5,7 @@
                    L [message]: its process has ended                      R [ran, failures, error]
 
 The solution is in another process; of it there are only copies of plain data here, built by
-``codec``, which bounds them. What is no plain data:
-
-    an iterator      arrives as an iterator over its items (at most 10,000)
-    ``re.Match``     arrives as an object with its groups and spans, true
-    anything else    arrives as an ``Opaque`` object: true, equal to nothing but itself
-
+``codec``, which bounds them, and by ``rebuilt``, which says what becomes of what is no plain data.
 An argument that the solution modifies stays unmodified here: it got a copy.
 """
 
@@ -27,10 +22,11 @@ from typing import Any, Final, cast
 from bayesflow_sandbox.errors import ProtocolError
 from bayesflow_sandbox.locked.channel import Wire
 from bayesflow_sandbox.locked.codec import decode, encode
+from bayesflow_sandbox.locked.rebuilt import SolutionError, error_of, value_of
 from bayesflow_sandbox.locked.solution import told_of
 from bayesflow_sandbox.plain import Foreign, NotPlainError, TooLargeError
 
-__all__ = ["Match", "Opaque", "SolutionError", "begin"]
+__all__ = ["begin"]
 
 _FILENAME: Final = "<tests>"
 _SETUP: Final = "<setup>"
@@ -40,76 +36,20 @@ _MAX_CASE: Final = 2_000
 _MAX_LATER: Final = 400
 _MAX_REPORT_BYTES: Final = 3 << 20
 _MAX_VALUE: Final = 200
-_MAX_NOTES: Final = 20
 _DETAILED: Final = 50  # further failures are told without message and traceback
 # What tests find without importing it, as they would where the solution has imported it.
 _MODULES: Final = (
     "bisect cmath collections copy datetime decimal functools heapq itertools json math operator "
     "random re statistics string sys typing"
 )
-# Ends loops without an error, so a solution that raises it could end a test in the middle.
-_NOT_RAISED: Final = (StopIteration, StopAsyncIteration)
-
 
 _REPR: Final = reprlib.Repr()
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = 20
 _REPR.maxstring = _MAX_VALUE
 
 
-class SolutionError(Exception):
-    """The solution raised something that is no exception of Python's own."""
-
-
 class _Gone(BaseException):
     """The solution's process has ended; nothing but the judge's own code catches this."""
-
-
-class Opaque:
-    """A value that is no plain data: true, and equal to nothing but itself."""
-
-    def __init__(self, type_name: str) -> None:
-        self._type_name = type_name
-
-    def __repr__(self) -> str:
-        return f"<{self._type_name} object>"
-
-
-class Match(Opaque):
-    """A ``re.Match`` by its groups and spans."""
-
-    def __init__(self, groups: list[object], spans: list[Any], named: dict[str, object]) -> None:
-        super().__init__("re.Match")
-        self._groups = groups
-        self._spans = spans
-        self._named = named
-
-    def group(self, *which: int | str) -> object:
-        """The text of one group, or a tuple of several."""
-        found = [self[number] for number in which or (0,)]
-        return found[0] if len(found) == 1 else tuple(found)
-
-    def groups(self) -> tuple[object, ...]:
-        """The texts of all groups but the whole."""
-        return tuple(self._groups[1:])
-
-    def groupdict(self) -> dict[str, object]:
-        """The named groups."""
-        return dict(self._named)
-
-    def span(self, group: int = 0) -> object:
-        """Where a group is."""
-        return self._spans[group]
-
-    def start(self, group: int = 0) -> object:
-        """Where a group begins."""
-        return self._spans[group][0]
-
-    def end(self, group: int = 0) -> object:
-        """Where a group ends."""
-        return self._spans[group][1]
-
-    def __getitem__(self, group: int | str) -> object:
-        return self._named[group] if isinstance(group, str) else self._groups[group]
 
 
 def begin() -> Callable[[Wire], None]:
@@ -183,7 +123,7 @@ class _Line:
             raise _Gone
         try:
             told = decode(answer, any_keys=True)
-            value = _value(told) if kind == ord("R") else _raised(told)
+            value = value_of(told) if kind == ord("R") else error_of(told)
         except (ProtocolError, ValueError, TypeError, IndexError, KeyError) as error:
             raise SolutionError(f"the solution's process sent no value: {error}") from None
         if isinstance(value, BaseException):
@@ -191,35 +131,6 @@ class _Line:
             raise value
         self.said = f"{self.last_call} returned {_short(value)}"
         return value
-
-
-def _value(told: object) -> object:
-    form, value, name = cast("list[Any]", told)
-    match form:
-        case "iterator":
-            return iter(list(value))
-        case "match":
-            groups, spans, named = value
-            return Match(list(groups), [(span[0], span[1]) for span in spans], dict(named))
-        case _:
-            return Opaque(str(name)[:80]) if isinstance(value, Foreign) else value
-
-
-def _raised(told: object) -> BaseException:
-    kind, message, frames = cast("list[Any]", told)
-    known = getattr(builtins, kind, None) if isinstance(kind, str) else None
-    error: BaseException
-    if (
-        isinstance(known, type)
-        and issubclass(known, Exception)
-        and not issubclass(known, (*_NOT_RAISED, UnicodeError, ExceptionGroup))
-    ):
-        error = known(str(message))
-    else:
-        error = SolutionError(f"{kind}: {message}")
-    for frame in frames[:_MAX_NOTES]:
-        error.add_note(str(frame)[:400])
-    return error
 
 
 def _world(setup: str, entry_point: str, names: list[str], line: _Line) -> dict[str, Any]:
