@@ -43,4 +43,3 @@ class EchoHost:
 
     def get_usage_summary(self) -> Mapping[str, float]:
         return {"total_cost": 0.25 * len(self.calls)}
-
