@@ -30,7 +30,8 @@ _LEAST_FRAME_BYTES: Final = 3 << 20  # more than the largest call
 _CALL_NODES: Final = 10_000
 _MAX_JOB_BYTES: Final = 64 << 20
 _MAX_JOB_NODES: Final = 1_000_000
-_MAX_QUESTIONS: Final = 1_000  # beside the calls that the door counts
+# Beside the calls that the door counts: reading one may cost the host some milliseconds.
+_MAX_QUESTIONS: Final = 50
 _MAX_NUMBER: Final = 1 << 31
 _MAX_KIND: Final = 80
 _MAX_MESSAGE: Final = 1_000
