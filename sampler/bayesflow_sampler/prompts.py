@@ -32,7 +32,7 @@ __all__ = [
 
 Tier = Literal["strong", "cheap"]
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 HISTORY: Final = 40  # workflows that a question lists
 _SLOT: Final = re.compile(r"<<(\w+)>>")
 _CODE_LIMIT: Final = 20_000

@@ -96,7 +96,7 @@ def test_a_changed_template_is_a_new_version() -> None:
     texts = "\0".join(value for name, value in asdict(TEMPLATES).items() if name != "version")
     digest = hashlib.blake2b(texts.encode(), digest_size=6).hexdigest()
 
-    assert (TEMPLATES.version, digest) == ("2", "c023f044f092")
+    assert (TEMPLATES.version, digest) == ("3", "6d810f8945af")
 
 
 def test_every_file_of_the_package_data_is_a_template() -> None:
