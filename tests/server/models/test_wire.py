@@ -87,10 +87,11 @@ async def test_an_answer_that_reaches_its_limit_says_so(model: ChatModel) -> Non
 
 
 async def test_an_answer_ends_before_a_stop_text(model: ChatModel) -> None:
-    turns = (ChatMessage("user", "Count from 1 to 20, separated by commas."),)
-    request = ChatRequest(turns, temperature=0.0, max_tokens=40, stop=(",", "\n", "."))
+    # Claude's API takes no temperature, so the words are chance; hardly any lacks these letters.
+    turns = (ChatMessage("user", "Tell a story."),)
+    request = ChatRequest(turns, temperature=0.0, max_tokens=40, stop=("e", "a", "t", "o"))
     completion = await model.complete(request)
-    assert not set(",\n.") & set(completion.text)
+    assert not set("eato") & set(completion.text)
     assert completion.usage.output_tokens < 40
 
 
