@@ -15,7 +15,6 @@ from bayesflow_server.store.records import ExecutionRecord
 __all__ = [
     "NOT_WELL",
     "UNGRADED",
-    "outcome_notes",
     "outcome_sentences",
     "outcome_totals",
     "outcomes_json",
@@ -59,13 +58,8 @@ def outcome_totals(records: Iterable[ExecutionRecord]) -> Counter[str]:
     return totals
 
 
-def outcome_notes(records: Iterable[ExecutionRecord]) -> tuple[str, ...]:
-    """One sentence for each kind of call that did not end well, e.g. for a run's notes."""
-    return outcome_sentences(outcome_totals(records))
-
-
 def outcome_sentences(totals: Counter[str]) -> tuple[str, ...]:
-    """The same of counts that somebody kept."""
+    """One sentence for each kind of call that did not end well, e.g. for a run's notes."""
     return tuple(
         f"{totals[name]} {words.one if totals[name] == 1 else words.many}."
         for name, words in _SENTENCES.items()

@@ -56,7 +56,7 @@ def load_task(
     baseline: str | None = None,
     fields: Mapping[str, str] | None = None,
     answer_format: str | None = None,
-    preset: Preset = "balanced",
+    preset: Preset | None = None,
     splits: Mapping[str, int | float] | None = None,
     seed: int = 0,
 ) -> Task:

@@ -89,7 +89,7 @@ def load_task_file(
         baseline=settings.baseline,
         fields=settings.fields,
         answer_format=settings.answer_format,
-        preset=settings.preset or "balanced",
+        preset=settings.preset,
         splits=_split_sizes(settings, path),
         seed=settings.seed,
     )

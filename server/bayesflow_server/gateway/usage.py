@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from bayesflow_server.store.records import UsageRecord
 
-__all__ = ["UsageTotals", "is_free", "list_price_usd", "total_usd"]
+__all__ = ["UsageTotals", "is_free", "total_usd"]
 
 
 class UsageTotals(NamedTuple):
@@ -46,11 +46,6 @@ class UsageTotals(NamedTuple):
 def is_free(spec: str) -> bool:
     """Whether calls to the model cost us nothing, whatever they hold."""
     return spec.startswith("local:") or spec in ("client", "grammar")
-
-
-def list_price_usd(spec: str) -> float | None:
-    """What a call to the model costs, as far as that is known without its tokens."""
-    return 0.0 if is_free(spec) else None
 
 
 def total_usd(costs: Iterable[float | None]) -> float | None:

@@ -172,7 +172,7 @@ class StartTool:
             baseline=baseline,
             fields=fields,
             answer_format=answer_format,
-            preset=preset or "balanced",
+            preset=preset,
             splits=options.splits if options else None,
             seed=seed,
         )

@@ -75,6 +75,7 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         source = (await service.workflow(report.best[0].workflow_id)).source
     elif view.items:
         source = (await service.workflow(view.items[0].row.entry.workflow_id)).source
+    roles = tuple(await service.usage_by_role(run_id))
     return RunResult(
         record=record,
         status=service.status(record),
@@ -82,8 +83,8 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         report=report,
         pool=view,
         rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
-        usage=await service.usage(run_id),
-        roles=tuple(await service.usage_by_role(run_id)),
+        usage=UsageTotals.of(roles),
+        roles=roles,
         phase=Phase.model_validate_json(record.phase) if record.phase else Phase(),
         best_source=source,
     )

@@ -4,7 +4,7 @@ from typing import get_args
 from bayesflow_server.evaluation.outcomes import (
     NOT_WELL,
     UNGRADED,
-    outcome_notes,
+    outcome_sentences,
     outcome_totals,
     outcomes_json,
 )
@@ -29,8 +29,9 @@ def test_executions_add_up() -> None:
 
 
 def test_notes_are_sentences_one_a_kind() -> None:
-    assert outcome_notes([execution()]) == ()
-    assert outcome_notes([execution(length=11), execution(length=1, refusal=1)]) == (
+    assert outcome_sentences(outcome_totals([execution()])) == ()
+    records = [execution(length=11), execution(length=1, refusal=1)]
+    assert outcome_sentences(outcome_totals(records)) == (
         "12 answers were cut at max_tokens.",
         "1 answer was a refusal.",
     )
@@ -39,4 +40,4 @@ def test_notes_are_sentences_one_a_kind() -> None:
 def test_every_kind_has_its_sentence() -> None:
     assert set(get_args(StopReason)) > NOT_WELL
     for kind in (*NOT_WELL, UNGRADED):
-        assert len(outcome_notes([execution(**{kind: 1})])) == 1
+        assert len(outcome_sentences(outcome_totals([execution(**{kind: 1})]))) == 1

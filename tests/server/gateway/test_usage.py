@@ -1,15 +1,19 @@
-from bayesflow_server.gateway.usage import UsageTotals, is_free, list_price_usd, total_usd
+from bayesflow_server.gateway.prices import PriceTable
+from bayesflow_server.gateway.usage import UsageTotals, is_free, total_usd
+from bayesflow_server.models.chat import Usage
 from bayesflow_server.store.records import UsageRecord
+
+CALL = Usage(input_tokens=10, output_tokens=5)
 
 
 def test_what_runs_here_or_at_the_client_is_free_and_other_prices_are_unknown() -> None:
     assert is_free("local:smollm2")
-    assert list_price_usd("local:smollm2") == 0.0
+    assert PriceTable().list_cost_usd("local:smollm2", CALL) == 0.0
     assert is_free("client")
     assert is_free("grammar")
     assert not is_free("clients:m")
     assert not is_free("anthropic:claude-haiku-5-5")
-    assert list_price_usd("anthropic:claude-haiku-5-5") is None
+    assert PriceTable().list_cost_usd("anthropic:no-such-model", CALL) is None
 
 
 def test_a_sum_with_an_unknown_part_is_unknown_and_not_zero() -> None:
