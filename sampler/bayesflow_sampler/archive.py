@@ -5,6 +5,11 @@ w = exp(ℓ_i) · exp(β·R) / (N·K_i): each round's rollouts are properly weig
 so Σ w is an unbiased estimate of Z for a β fixed beforehand, and normalised weights estimate q.
 Lineages that descend from a refinement are left out and the sum is still divided by N; all lineages
 together overrate Z. Rounds are pooled for coherent priors; else the last round counts alone.
+
+The particles of one population are not independent, so their spread says nothing of Ẑ's error.
+Islands do: given the past, each selects and extends by random numbers of its own, so their
+estimates are uncorrelated, whatever steered them in common (β, shrinkage, refinements). The error
+of their mean is their standard deviation over √islands. With one island there is none to report.
 """
 
 import math
@@ -61,12 +66,24 @@ class Posterior(NamedTuple):
         log_evidence: log Ẑ, averaged over the pooled rounds.
         effective_sample_size: ESS of the pooled draws.
         rounds: The rounds that were pooled.
+        island_evidence: log Ẑ of each island, averaged over the pooled rounds; -inf where it has
+            no clean lineage left.
     """
 
     probability: dict[str, float]
     log_evidence: float
     effective_sample_size: float
     rounds: tuple[int, ...]
+    island_evidence: tuple[float, ...] = ()
+
+    @property
+    def relative_error(self) -> float | None:
+        """Standard error of Ẑ over Ẑ, from the islands' spread; None where there is one alone."""
+        count = len(self.island_evidence)
+        if count < 2:
+            return None
+        shares = [math.exp(each - self.log_evidence) for each in self.island_evidence]
+        return statistics.stdev(shares) / math.sqrt(count)
 
 
 class Draw(NamedTuple):
@@ -76,11 +93,13 @@ class Draw(NamedTuple):
         round: The round t that drew it.
         workflow_id: What was drawn.
         log_share: ℓ_i − log(N·K_i), its log-weight but for β·R.
+        island: Which population drew it, from 0.
     """
 
     round: int
     workflow_id: str
     log_share: float
+    island: int = 0
 
 
 def draws_of(generation: Generation) -> list[Draw]:
@@ -91,6 +110,7 @@ def draws_of(generation: Generation) -> list[Draw]:
             generation.round,
             rollout.workflow.workflow_id,
             particle.log_weight - math.log(count * len(particle.rollouts)),
+            particle.island,
         )
         for particle in generation.particles
         if particle.clean
@@ -105,6 +125,7 @@ def weigh(
     *,
     pool_rounds: bool = True,
     extinct: Collection[int] = (),
+    islands: int = 1,
 ) -> Posterior | None:
     """The posterior q over the drawn workflows, at any β > 0, without a further call.
 
@@ -115,29 +136,39 @@ def weigh(
         pool_rounds: Whether every fully scored round counts (coherent priors), or the last alone.
         extinct: Fully scored rounds with no clean lineage. They estimate Z by zero; to leave them
             out would overrate Z.
+        islands: How many populations of equal size drew them.
 
     Returns:
-        None if no round is fully scored or no clean lineage is left.
+        None if no round is fully scored, or no clean draw with a positive weight is left.
     """
     rounds = sorted({draw.round for draw in draws} | set(extinct))
     missing = {draw.round for draw in draws if rewards[draw.workflow_id] is None}
     whole = [number for number in rounds if number not in missing]
     used = tuple(whole if pool_rounds else whole[-1:])
     pooled = [
-        (draw.workflow_id, draw.log_share + inverse_temperature * reward)
+        (draw, draw.log_share + inverse_temperature * reward)
         for draw in draws
         if draw.round in used and (reward := rewards[draw.workflow_id]) is not None
     ]
-    if not pooled:
-        return None
     log_weights = [log_weight for _, log_weight in pooled]
     total = log_sum_exp(log_weights)
+    if total == -math.inf:
+        return None
     probability: dict[str, float] = {}
-    for workflow_id, log_weight in pooled:
+    for draw, log_weight in pooled:
         share = math.exp(log_weight - total)
-        probability[workflow_id] = probability.get(workflow_id, 0.0) + share
+        probability[draw.workflow_id] = probability.get(draw.workflow_id, 0.0) + share
+    by_island = [
+        log_sum_exp([weight for draw, weight in pooled if draw.island == island])
+        for island in range(islands)
+    ]
     return Posterior(
-        probability, total - math.log(len(used)), effective_sample_size(log_weights), used
+        probability,
+        total - math.log(len(used)),
+        effective_sample_size(log_weights),
+        used,
+        # Shares are of all N particles, so an island's own mean is `islands` times its part.
+        tuple(part + math.log(islands / len(used)) for part in by_island),
     )
 
 
@@ -148,6 +179,7 @@ class Archive:
     Attributes:
         validation_rows: How many validation rows there are; a reward is full with that many.
         pool_rounds: Whether all fully scored rounds are pooled (coherent priors) or the last only.
+        islands: Populations that the particles are divided into.
         entries: Every distinct workflow, in the order of appearance.
         draws: The clean rollouts of every round.
         extinct: Fully scored rounds that had none.
@@ -155,6 +187,7 @@ class Archive:
 
     validation_rows: int
     pool_rounds: bool = True
+    islands: int = 1
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     draws: list[Draw] = field(default_factory=list[Draw])
     extinct: list[int] = field(default_factory=list[int])
@@ -208,7 +241,7 @@ class Archive:
         """Q over the workflows drawn from the prior, at any β > 0, without a further call.
 
         Returns:
-            None if no round is fully scored or no clean lineage is left.
+            None if no round is fully scored, or no clean draw with a positive weight is left.
         """
         rewards = {draw.workflow_id: self.full_reward(draw.workflow_id) for draw in self.draws}
         return weigh(
@@ -217,4 +250,5 @@ class Archive:
             inverse_temperature,
             pool_rounds=self.pool_rounds,
             extinct=self.extinct,
+            islands=self.islands,
         )

@@ -1,16 +1,18 @@
-"""Workflows and edits as JSON text, for journals and stores."""
+"""Workflows, edits and decisions as JSON text, for journals and stores."""
 
 import json
 from collections.abc import Sequence
 from typing import cast
 
 from bayesflow_sampler.ports import Edit
-from bayesflow_sampler.types import Step, Workflow
+from bayesflow_sampler.types import Decision, Step, Workflow
 
 __all__ = [
+    "decode_decision",
     "decode_edit",
     "decode_workflow",
     "decode_workflows",
+    "encode_decision",
     "encode_edit",
     "encode_workflow",
     "encode_workflows",
@@ -54,3 +56,14 @@ def decode_edit(text: str) -> Edit:
     """The edit that `encode_edit` wrote."""
     data = json.loads(text)
     return Edit(decode_workflow(data["workflow"]), data["parent"])
+
+
+def encode_decision(decision: Decision | None) -> str:
+    """The decision as a JSON list of its three parts, or null."""
+    return json.dumps(decision)
+
+
+def decode_decision(text: str) -> Decision | None:
+    """The decision that `encode_decision` wrote."""
+    parts = cast("list[str] | None", json.loads(text))
+    return None if parts is None else Decision(*parts)

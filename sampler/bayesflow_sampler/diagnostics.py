@@ -65,12 +65,20 @@ def summarise(generation: Generation) -> RoundSummary:
     )
 
 
-def unique_ancestors(generations: Sequence[Generation]) -> list[int]:
-    """For each round, how many of its particles still have descendants in the last round."""
-    alive = set(range(len(generations[-1].particles)))
-    counts = [len(alive)]
-    for later, earlier in zip(reversed(generations), reversed(generations[:-1]), strict=False):
-        parents = {later.particles[index].ancestor for index in alive}
-        alive = {index for index in parents if index < len(earlier.particles)}
+def unique_ancestors(ancestors: Sequence[Sequence[int]], particles: int) -> list[int]:
+    """For each round, how many of its particles still have descendants in the last one.
+
+    Args:
+        ancestors: For each selection, the index that each child was drawn from: one selection less
+            than there are rounds. Indices from N on are injected refinements: lineages end there.
+        particles: N.
+
+    Returns:
+        One count a round, from the first; the last is N.
+    """
+    alive = set(range(particles))
+    counts = [particles]
+    for parents in reversed(ancestors):
+        alive = {parents[index] for index in alive if parents[index] < particles}
         counts.append(len(alive))
     return counts[::-1]

@@ -3,10 +3,19 @@
 SamplerError
 ├── OptionsError     the sampler's options contradict each other or lie out of range
 ├── GrammarError     a step grammar that cannot serve as a prior
-└── SourceError      text that is not a workflow with `# Step n:` steps
+├── SourceError      text that is not a workflow with `# Step n:` steps
+├── RewardError      a reward that is not a number a weight can be made of
+└── WeightError      log-weights that define no distribution
 """
 
-__all__ = ["GrammarError", "OptionsError", "SamplerError", "SourceError"]
+__all__ = [
+    "GrammarError",
+    "OptionsError",
+    "RewardError",
+    "SamplerError",
+    "SourceError",
+    "WeightError",
+]
 
 
 class SamplerError(Exception):
@@ -31,3 +40,11 @@ class SourceError(SamplerError):
     def __init__(self, message: str, *, line: int | None = None) -> None:
         super().__init__(message)
         self.line = line
+
+
+class RewardError(SamplerError):
+    """A reward is NaN or +inf; the message names the workflow. -inf is a weight of zero."""
+
+
+class WeightError(SamplerError, ValueError):
+    """Log-weights that define no distribution: NaN, +inf, or every one -inf."""

@@ -17,6 +17,7 @@ __all__ = [
     "Prior",
     "Prompt",
     "PromptKind",
+    "Purse",
     "Refiner",
     "Reply",
     "ReplyEnding",
@@ -109,6 +110,18 @@ class Suggestions(Protocol):
 
         Args:
             number: Round t, from 1. The search journals what it is given.
+        """
+        ...
+
+
+class Purse(Protocol):
+    """What a search may still spend."""
+
+    async def refuses(self, number: int) -> str | None:
+        """Why round `number` and what follows the search cannot be paid, or None if they can.
+
+        Args:
+            number: The round that would begin next, from 2. The search journals the answer.
         """
         ...
 

@@ -6,11 +6,11 @@ select, and where a round says nothing (λ → 0) earlier selection stands.
 """
 
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-__all__ = ["Measured", "posterior_spread", "reward_variance", "shrink"]
+__all__ = ["Measured", "RewardSpread", "posterior_spread", "reward_variance", "shrink"]
 
 _LEAST_VARIANCE: Final = 1e-4
 
@@ -28,13 +28,38 @@ class Measured(Protocol):
         ...
 
 
+@dataclass
+class RewardSpread:
+    """s² over a growing collection of measured rewards, in time proportional to what is added."""
+
+    _means: list[float] = field(default_factory=list[float])
+    _noises: list[float] = field(default_factory=list[float])
+
+    def add(self, evaluations: Iterable[Measured]) -> None:
+        """Takes in further rewards; those of -inf say nothing of the spread."""
+        for evaluation in evaluations:
+            mean = evaluation.mean
+            if math.isfinite(mean):
+                self._means.append(mean)
+                self._noises.append(evaluation.noise())
+
+    @property
+    def variance(self) -> float:
+        """s²: the variance of the true rewards by the method of moments, at least 1e-4."""
+        count = len(self._means)
+        if count < 2:
+            return _LEAST_VARIANCE
+        centre = math.fsum(self._means) / count
+        # Not statistics.variance: its exact fractions would take most of a search's own time.
+        spread = math.fsum([(mean - centre) ** 2 for mean in self._means]) / (count - 1)
+        return max(spread - math.fsum(self._noises) / count, _LEAST_VARIANCE)
+
+
 def reward_variance(evaluations: Sequence[Measured]) -> float:
     """s²: the variance of the true rewards by the method of moments, at least 1e-4."""
-    if len(evaluations) < 2:
-        return _LEAST_VARIANCE
-    spread = statistics.variance(evaluation.mean for evaluation in evaluations)
-    noise = statistics.fmean(evaluation.noise() for evaluation in evaluations)
-    return max(spread - noise, _LEAST_VARIANCE)
+    spread = RewardSpread()
+    spread.add(evaluations)
+    return spread.variance
 
 
 def shrink(mean: float, noise: float, centre: float, variance: float) -> float:

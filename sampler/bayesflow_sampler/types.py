@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 __all__ = [
     "Candidate",
+    "Decision",
     "DrawKey",
     "Evaluation",
     "Generation",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 Split = Literal["validation", "selection", "test"]
-Origin = Literal["prior", "refined", "baseline", "submitted"]
+Origin = Literal["prior", "refined", "baseline", "submitted", "warm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class DrawKey(NamedTuple):
     """Names one random draw, so that a result never depends on completion order.
 
     Attributes:
-        kind: What is drawn: `extend`, `complete` or `refine`; `suggest` for what was handed in.
+        kind: What is drawn: `extend`, `complete` or `refine`; `suggest` for what was handed in,
+            `stop` for whether the search stops.
         round: Round t, from 1.
         particle: Index i of the particle, or m of the refinement.
         rollout: Index k of the rollout, from 0.
@@ -135,13 +137,15 @@ class Evaluation:
         """Variance of `mean` as an estimate of the full reward.
 
         The sample variance of the row scores is floored, so that rows that all agree do not
-        look certain. That a workflow does not run at all is certain.
+        look certain. That a workflow does not run at all is certain, and so is a reward of -inf.
         """
         if self.failure is not None:
             return 0.0
         count, mean = len(self.scores), self.mean
+        if math.isinf(mean):
+            return 0.0
         # Not statistics.variance: its exact fractions take most of a search's own time.
-        squares = math.fsum((score - mean) ** 2 for score in self.scores)
+        squares = math.fsum([(score - mean) ** 2 for score in self.scores])
         spread = squares / (count - 1) if count > 1 else 0.25
         return max(spread, floor) / count
 
@@ -167,6 +171,25 @@ class Candidate:
     clean: bool = True
 
 
+class Decision(NamedTuple):
+    """Something the controller chose for the run.
+
+    Attributes:
+        choice: What was chosen, e.g. `beta = 12.3`.
+        reason: Why.
+        guarantee: What it does to the guarantees: what still holds, or what is no longer claimed.
+    """
+
+    choice: str
+    reason: str
+    guarantee: str
+
+    @property
+    def sentence(self) -> str:
+        """The decision as a report tells it."""
+        return f"{self.choice}: {self.reason}; {self.guarantee}."
+
+
 @dataclass(frozen=True, slots=True)
 class Particle:
     """A prefix with its weight, before selection.
@@ -180,6 +203,7 @@ class Particle:
         clean: No refined ancestor.
         ancestor: Index of the parent in the previous round's pool; -1 where there is none.
         terminal: The prefix is a complete workflow: nothing will extend it.
+        island: Which of the independent populations it belongs to, from 0.
     """
 
     prefix: Workflow
@@ -190,6 +214,7 @@ class Particle:
     clean: bool
     ancestor: int
     terminal: bool
+    island: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +232,10 @@ class Generation:
         injected: The refined workflows as they stand in the selection pool (empty if archived).
         ancestors: Indices into particles + injected, one a child; empty in the last round.
         effective_sample_size: ESS of exp(log_weight + score) over the particles, in [1, N].
-        notes: Decisions taken for the run in this round, with their reasons.
+        decisions: What was chosen for the run in this round, with reasons.
+        resampled: Whether children were drawn; False after the last round, without look-ahead, and
+            where the ESS trigger left every island as it was.
+        last: Nothing follows: t = T, or the search stopped here.
     """
 
     round: int
@@ -220,7 +248,14 @@ class Generation:
     injected: tuple[Particle, ...]
     ancestors: tuple[int, ...]
     effective_sample_size: float
-    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    resampled: bool = True
+    last: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The decisions as sentences."""
+        return tuple(decision.sentence for decision in self.decisions)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -7,6 +7,8 @@ ESS = 1 / Σ W_i², and the evidence estimate of a weighted population is log((1
 import math
 from collections.abc import Sequence
 
+from bayesflow_sampler.errors import WeightError
+
 __all__ = ["effective_sample_size", "log_mean_exp", "log_sum_exp", "normalise"]
 
 
@@ -14,11 +16,11 @@ def log_sum_exp(values: Sequence[float]) -> float:
     """Log Σ exp(value); -inf for no values or all -inf.
 
     Raises:
-        ValueError: A value is NaN or +inf.
+        WeightError: A value is NaN or +inf.
     """
     # Checked first: max() and -inf would hide a NaN, depending on the order.
     if any(math.isnan(value) or value == math.inf for value in values):
-        raise ValueError("a log-weight is NaN or +inf")
+        raise WeightError("a log-weight is NaN or +inf")
     largest = max(values, default=-math.inf)
     if largest == -math.inf:
         return -math.inf
@@ -34,11 +36,11 @@ def normalise(log_weights: Sequence[float]) -> list[float]:
     """Weights that sum to 1.
 
     Raises:
-        ValueError: Every weight is zero (or there is none): no distribution is defined.
+        WeightError: Every weight is zero (or there is none): no distribution is defined.
     """
     total = log_sum_exp(log_weights)
     if total == -math.inf:
-        raise ValueError("every weight is zero; there is nothing to normalise")
+        raise WeightError("every weight is zero; there is nothing to normalise")
     return [math.exp(value - total) for value in log_weights]
 
 

@@ -50,7 +50,7 @@ async def test_the_clean_share_falls_where_refinements_win() -> None:
     # A refinement is nobody's descendant: lineages that begin with one end there.
     first = generations[0]
     assert all(ancestor >= 5 for ancestor in first.ancestors)
-    assert unique_ancestors(generations)[0] == 0
+    assert unique_ancestors([g.ancestors for g in generations[:-1]], 5)[0] == 0
 
 
 async def test_unique_ancestors_counts_who_still_has_descendants() -> None:
@@ -59,5 +59,9 @@ async def test_unique_ancestors_counts_who_still_has_descendants() -> None:
     second_alive = set(second.ancestors)
     first_alive = {first.ancestors[index] for index in second_alive}
 
-    assert unique_ancestors(generations) == [len(first_alive), len(second_alive), 5]
-    assert unique_ancestors(generations[:1]) == [5]
+    assert unique_ancestors([first.ancestors, second.ancestors], 5) == [
+        len(first_alive),
+        len(second_alive),
+        5,
+    ]
+    assert unique_ancestors([], 5) == [5]

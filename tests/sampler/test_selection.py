@@ -31,7 +31,7 @@ def expected_total(
     total = 0.0
     for tape in every_tape():
         monkeypatch.setattr(selection, "resample", enumerated_resample(tape))
-        ancestors, log_weights = select(
+        ancestors, log_weights, *_ = select(
             LOG_WEIGHTS, scores, count, half, weighting=weighting, resampling=resampling
         )
         children = zip(ancestors, log_weights, strict=True)
@@ -47,7 +47,7 @@ def test_a_child_pays_its_selection_probability() -> None:
     chosen = select(LOG_WEIGHTS, SCORES, 3, half)
 
     assert len(chosen.ancestors) == 3
-    for ancestor, log_weight in zip(*chosen, strict=True):
+    for ancestor, log_weight in zip(chosen.ancestors, chosen.log_weights, strict=True):
         assert log_weight == approx(LOG_WEIGHTS[ancestor] - math.log(3 * probabilities[ancestor]))
 
 

@@ -253,7 +253,7 @@ async def test_decision_13_without_spread_three_rounds_are_fully_scored() -> Non
 
     assert [len(generation.rows.positions) for generation in generations] == [8, 8, 8, 2, 8]
     assert all(generation.inverse_temperature == 1.0 for generation in generations)
-    assert [len(generation.notes) for generation in generations] == [1, 1, 1, 0, 0]
+    assert [len(generation.notes) for generation in generations] == [2, 1, 1, 0, 0]
 
 
 # --- decision 14: minibatches -----------------------------------------------------------------

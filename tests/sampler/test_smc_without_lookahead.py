@@ -64,7 +64,7 @@ async def test_the_seeds_stay_whole_and_unselected_in_every_round() -> None:
         assert generation.injected == ()
         assert len(generation.refinements) == 2
     assert [generation.ancestors for generation in generations] == [(0, 1, 2, 3)] * 3 + [()]
-    assert unique_ancestors(generations) == [4, 4, 4, 4]
+    assert unique_ancestors([g.ancestors for g in generations[:-1]], 4) == [4, 4, 4, 4]
     assert summarise(generations[-1]).clean_share == 1
 
 
@@ -138,7 +138,7 @@ async def test_a_search_that_is_iterated_twice_starts_from_its_seeds_again() -> 
 async def test_the_run_says_what_its_posterior_rests_on() -> None:
     generations, _ = await edited()
 
-    assert "posterior rests on the workflows that round 1 drew" in generations[0].notes[-1]
+    assert "the posterior rests on the prior's draws of round 1" in generations[0].notes[-1]
     assert all(not generation.notes for generation in generations[1:])
 
 

@@ -55,7 +55,7 @@ class PoolWorkflow(BaseModel):
     seconds_per_example: float | None
     step_titles: list[str] = Field(description="Comments in the workflow: data.")
     round: int
-    origin: Literal["prior", "refined", "baseline", "submitted"]
+    origin: Literal["prior", "refined", "baseline", "submitted", "warm"]
     parent_id: str | None
     clean: bool = Field(description="No refinement among its ancestors.")
     error: str | None = Field(description="Why it does not run: data.")

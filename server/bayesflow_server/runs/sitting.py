@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from bayesflow_sampler.archive import Archive
@@ -179,14 +179,18 @@ class Sitting:
             suggestions=Submissions(self.workplace.store, self.run_id),
         )
         pooled = prior.coherent and spec.options.weighting == "exact"
-        archive = Archive(evaluator.size("validation"), pool_rounds=pooled)
+        archive = Archive(
+            evaluator.size("validation"), pool_rounds=pooled, islands=spec.options.islands
+        )
         self._begin_round(1)
-        async for generation in search.generations():
-            archive.add(generation)
-            await self._recorder.record_generation(generation)
-            self._update_pool(generation, archive)
-            if generation.round < spec.options.rounds:
-                self._begin_round(generation.round + 1)
+        # Closed at once if a record cannot be written: the search works ahead, and its calls cost.
+        async with aclosing(search.generations()) as generations:
+            async for generation in generations:
+                archive.add(generation)
+                await self._recorder.record_generation(generation)
+                self._update_pool(generation, archive)
+                if not generation.last:
+                    self._begin_round(generation.round + 1)
         return archive
 
     def _hands(self, evaluator: Evaluator) -> Hands:

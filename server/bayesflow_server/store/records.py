@@ -47,7 +47,7 @@ RunStatus = Literal[
     "failed",
 ]
 Split = Literal["demonstration", "validation", "selection", "test"]
-Origin = Literal["prior", "refined", "baseline", "submitted"]
+Origin = Literal["prior", "refined", "baseline", "submitted", "warm"]
 Role = Literal["executor", "optimizer", "refiner", "judge"]
 
 
