@@ -18,7 +18,7 @@ round edits the growing pool.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -84,7 +84,7 @@ class Search:
                 "the law of its steps: leave `recycle` out."
             )
 
-    async def generations(self) -> AsyncIterator[Generation]:
+    async def generations(self) -> AsyncGenerator[Generation]:
         """Algorithm 2: yields each round's generation once it is selected and refined.
 
         The search works ahead of whoever reads it. It may be abandoned between rounds; a new one
