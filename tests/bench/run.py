@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.arithmetic import arithmetic
 from bench.cold_start import cold_start
 from bench.datasets import datasets
+from bench.efficiency.preset_variations import preset_variations
+from bench.efficiency.sample_efficiency import sample_efficiency
 from bench.executions import executions
 from bench.figures import Figure, say, table
 from bench.gateway_calls import gateway_calls
@@ -31,6 +33,7 @@ def main() -> None:
     """Runs the benches that were asked for and prints their table."""
     parser = argparse.ArgumentParser(description="Benches: goal, figure, met or missed.")
     parser.add_argument("--seeds", default=_SEEDS, help="seeds of the arithmetic bench")
+    parser.add_argument("--landscapes", type=int, default=60, help="of the sampler's benches")
     parser.add_argument("--only", help="names of benches, separated by commas")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -45,6 +48,9 @@ def main() -> None:
         "gateway_calls": gateway_calls,
         "limiter": limiter,
         "single_call": single_call,
+        "sample_efficiency": lambda: sample_efficiency(options.landscapes),
+        "balanced_variations": lambda: preset_variations("balanced", options.landscapes),
+        "quick_variations": lambda: preset_variations("quick", options.landscapes),
         "arithmetic": lambda: arithmetic(seeds),
     }
     chosen = options.only.split(",") if options.only else list(benches)

@@ -1,0 +1,145 @@
+"""Would other settings serve `balanced` and `quick` better, at what they cost?
+
+The preset runs as shipped; each variation changes one thing, or a few, and takes as many particles
+as make its average cost the preset's. Gains are differences in pairs over the same landscapes: the
+true accuracy of the final pick, and the RMSE of E_q[R]. Among two dozen variations one or two look
+better by luck at two standard errors: what does is run again, on landscapes of another seed.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from bayesflow_sampler.options import SearchOptions
+from bayesflow_server.evaluation.task import Preset
+from bayesflow_server.runs.options import PRESETS
+from bench.efficiency.contenders import Outcome, Sized
+from bench.efficiency.landscapes import KINDS, Kind
+from bench.efficiency.measuring import compare, gain, kind_of, mean_of, rmse
+from bench.figures import Figure, say
+
+__all__ = ["VARIATIONS", "Variation", "preset_variations"]
+
+Variation = Callable[[SearchOptions], SearchOptions]
+
+_AS_SHIPPED: Final = "as shipped"
+_SEED: Final = 50_000
+
+VARIATIONS: Final[Mapping[str, Variation]] = {
+    "M = 0": lambda shipped: replace(shipped, refinements=0),
+    "M = 1": lambda shipped: replace(shipped, refinements=1),
+    "M = 2": lambda shipped: replace(shipped, refinements=2),
+    "M = 4": lambda shipped: replace(shipped, refinements=4),
+    "M = 8": lambda shipped: replace(shipped, refinements=8),
+    "K = 2": lambda shipped: replace(shipped, rollouts=2),
+    "T = 2": lambda shipped: replace(shipped, rounds=2),
+    "T = 3": lambda shipped: replace(shipped, rounds=3),
+    "T = 4": lambda shipped: replace(shipped, rounds=4),
+    "T = 5": lambda shipped: replace(shipped, rounds=5),
+    "all rows each round": lambda shipped: replace(shipped, minibatch=None),
+    "minibatch 10": lambda shipped: replace(shipped, minibatch=10),
+    "minibatch 30": lambda shipped: replace(shipped, minibatch=30),
+    "beta = 5": lambda shipped: replace(shipped, inverse_temperature=5.0),
+    "beta = 10": lambda shipped: replace(shipped, inverse_temperature=10.0),
+    "beta = 20": lambda shipped: replace(shipped, inverse_temperature=20.0),
+    "beta = 10, minibatch 10": lambda shipped: replace(
+        shipped, inverse_temperature=10.0, minibatch=10
+    ),
+    "multinomial": lambda shipped: replace(shipped, resampling="multinomial"),
+    "stratified": lambda shipped: replace(shipped, resampling="stratified"),
+    "residual": lambda shipped: replace(shipped, resampling="residual"),
+    "ESS trigger 0.8": lambda shipped: replace(shipped, ess_threshold=0.8),
+    "ESS trigger 0.5": lambda shipped: replace(shipped, ess_threshold=0.5),
+    "tempering 0.5": lambda shipped: replace(shipped, tempering=0.5),
+    "recycle, K = 2": lambda shipped: replace(shipped, rollouts=2, recycle=True),
+    "injected": lambda shipped: replace(shipped, refinement="inject"),
+    "injected, clean floor 0.3": lambda shipped: replace(
+        shipped, refinement="inject", clean_floor=0.3
+    ),
+    "paper weighting": lambda shipped: replace(shipped, weighting="paper"),
+    "refinement alone": lambda shipped: replace(shipped, lookahead=False),
+}
+
+
+def preset_variations(
+    preset: Preset,
+    landscapes: int,
+    variations: Mapping[str, Variation] = VARIATIONS,
+    *,
+    seed: int = _SEED,
+    informed: bool = True,
+) -> list[Figure]:
+    """The preset and its variations on so many landscapes.
+
+    Args:
+        preset: Which.
+        landscapes: How many; a third of each kind.
+        variations: What is changed, by name; a change that changes nothing is left out.
+        seed: Of the first landscape.
+        informed: Edits prefer steps of well-scored workflows, as the shipped refiner's do.
+    """
+    shipped = PRESETS[preset]
+    contenders = {_AS_SHIPPED: _sized(lambda same: same, shipped, informed=informed)}
+    contenders[_AS_SHIPPED].steady = True
+    for name, variation in variations.items():
+        if variation(shipped) != shipped:
+            contenders[name] = _sized(variation, shipped, informed=informed)
+    outcomes = asyncio.run(compare(contenders, None, landscapes, seed))
+    reference = outcomes[_AS_SHIPPED]
+    say(f"\n{preset}, edits {'informed' if informed else 'blind'}, {landscapes} landscapes: ")
+    say(f"{mean_of(reference, _truth).points()} points, RMSE of E_q[R] {_rmse(reference)}\n")
+    say(f"| | gain of the pick | {' | '.join(KINDS)} | RMSE of E_q[R] | N | evaluations | calls |")
+    say("|---" * 8 + "|")
+    for name, found in outcomes.items():
+        say(_line(name, found, reference, contenders[name].size))
+    return [
+        Figure(
+            f"{preset}, {name}: gain of the pick in points",
+            "below two standard errors",
+            (better := gain(found, reference, _truth)).points(signed=True),
+            better.value <= 2 * better.error,
+        )
+        for name, found in outcomes.items()
+        if name != _AS_SHIPPED
+    ]
+
+
+def _sized(variation: Variation, shipped: SearchOptions, *, informed: bool) -> Sized:
+    options = partial(_at, variation(shipped))
+    return Sized(options, shipped.particles, informed=informed)
+
+
+def _at(options: SearchOptions, size: int) -> SearchOptions:
+    return replace(options, particles=size)
+
+
+def _line(name: str, found: Sequence[Outcome], reference: Sequence[Outcome], size: float) -> str:
+    kinds = [
+        gain(_of(kind, found), _of(kind, reference), _truth).points(signed=True) for kind in KINDS
+    ]
+    spent = mean_of(found, lambda outcome: outcome.evaluations).value
+    calls = mean_of(found, lambda outcome: outcome.calls).value
+    cells = [
+        gain(found, reference, _truth).points(signed=True),
+        *kinds,
+        _rmse(found),
+        f"{size:.1f}",
+        f"{spent:.1f}",
+        f"{calls:.0f}",
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _of(kind: Kind, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [one for trial, one in enumerate(outcomes) if kind_of(trial) == kind]
+
+
+def _truth(outcome: Outcome) -> float:
+    return outcome.truth
+
+
+def _rmse(outcomes: Sequence[Outcome]) -> str:
+    found = rmse([outcome.error for outcome in outcomes])
+    return "" if found is None else found.points()
