@@ -19,14 +19,12 @@ from bayesflow_sandbox.steps import source_lines
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.problem_tests import CodeFields, takes_entry_point
 from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS, Api, Price
+from bayesflow_server.runs.exported import BEGIN, END
 from bayesflow_server.runs.options import Tier
 
-__all__ = ["ExportSettings", "ScoreLine", "script_of", "workflow_in"]
+__all__ = ["ExportSettings", "ScoreLine", "script_of"]
 
-_BEGIN: Final = "# --- the workflow: begin ---"
-_END: Final = "# --- the workflow: end ---"
 _NAME: Final = "WORKFLOW"
-_LONGEST_FILE: Final = 1_000_000
 _LONGEST_TASK: Final = 400
 _OWN_FIELDS: Final = frozenset({"target", "id", "split", "group"})
 
@@ -126,27 +124,6 @@ def script_of(source: str, settings: ExportSettings) -> str:
         _part("command"),
     ]
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
-
-
-def workflow_in(text: str) -> str | None:
-    """The source of the workflow in an exported file, or None if the text is none."""
-    if _BEGIN not in text or len(text) > _LONGEST_FILE:
-        return None
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    lines = source_lines(text)
-    for node in body:
-        match node:
-            case ast.Assign([ast.Name(id="WORKFLOW")], ast.Constant(str(value))):
-                last = node.end_lineno or node.lineno
-                around = lines[node.lineno - 2 : node.lineno - 1] + lines[last : last + 1]
-                if [line.strip() for line in around] == [_BEGIN, _END]:
-                    return value.removeprefix("\n")
-            case _:
-                pass
-    return None
 
 
 def _needs(source: str, settings: ExportSettings) -> _Needs:
@@ -329,7 +306,7 @@ _SEEDED_ASK: Final = """\
 
 
 def _embedded(source: str) -> str:
-    return f"{_BEGIN}\n{_NAME} = {_literal(source)}\n{_END}"
+    return f"{BEGIN}\n{_NAME} = {_literal(source)}\n{END}"
 
 
 def _literal(source: str) -> str:

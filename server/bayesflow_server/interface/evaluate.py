@@ -18,8 +18,8 @@ from bayesflow_server.interface.arguments import (
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.evaluated import Evaluated, Page, Show, evaluated
 from bayesflow_server.interface.paging import offset_of
-from bayesflow_server.interface.sources import LONGEST_SOURCE, source_given
 from bayesflow_server.interface.tool import make_tool
+from bayesflow_server.runs.sources import LONGEST_SOURCE, source_given
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.evaluations import EvaluationSpec
@@ -151,10 +151,10 @@ class EvaluateTool:
                 given = _own_rows(examples, fields, scorer, executor, public_tests)
             source = members[0].workflow_id if workflow is None else workflow
             changes = {
-                "workflow": await source_given(source, service),
+                "workflow": await source_given(source, service.workplace.store),
                 "compare_with": None
                 if compare_with is None
-                else await source_given(compare_with, service),
+                else await source_given(compare_with, service.workplace.store),
                 "judge": judge or given.spec.judge,
                 "budget": budget or BudgetLimits(),
                 "replicates": replicates,

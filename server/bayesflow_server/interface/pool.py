@@ -68,6 +68,13 @@ class Diversity(BaseModel):
     structures: int = Field(description="Distinct sequences of step titles.")
     effective_sample_size: float | None = Field(description="Of the posterior's draws.")
     log_evidence: float | None = Field(description="Estimate of log Z at this beta.")
+    evidence_error: float | None = Field(
+        description="Standard error of Z over Z; null: not available without islands."
+    )
+    clean_share: float | None = Field(description="Last particles without a refined ancestor.")
+    unique_ancestors: list[int] = Field(
+        description="Particles of each round that have descendants in the last."
+    )
 
 
 class PoolPage(BaseModel):
@@ -151,6 +158,9 @@ class PoolTool:
                 structures=view.structures,
                 effective_sample_size=posterior.effective_sample_size if posterior else None,
                 log_evidence=posterior.log_evidence if posterior else None,
+                evidence_error=posterior.relative_error if posterior else None,
+                clean_share=view.clean_share,
+                unique_ancestors=list(view.lineages),
             ),
             cursor=str(end) if end < len(view.items) else None,
             prior_independent=RunSpec.model_validate_json(record.request).prior_independent,

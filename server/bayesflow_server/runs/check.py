@@ -31,6 +31,7 @@ from bayesflow_server.runs.rehearsal import rehearse
 from bayesflow_server.runs.request import RunRequest, resolve, spec_warnings
 from bayesflow_server.runs.roles import CLIENT, GRAMMAR, default_optimizer, preset_of
 from bayesflow_server.runs.spec import RunSpec, baseline_source
+from bayesflow_server.runs.warm_start import warm_sources
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.sitting import Workplace
@@ -145,7 +146,7 @@ class TaskChecker:
         task = draft.task
         judge = _judge_to_ask(draft)
         problems: list[str] = []
-        spec = self._resolved(draft, problems)
+        spec = await self._resolved(draft, problems)
         gold = await self._gold(task, problems)
         expected = None if spec is None else await self._estimate(spec, task)
         agreement = None
@@ -166,14 +167,19 @@ class TaskChecker:
             problems=tuple(problems),
         )
 
-    def _resolved(self, draft: TaskDraft, problems: list[str]) -> RunSpec | None:
+    async def _resolved(self, draft: TaskDraft, problems: list[str]) -> RunSpec | None:
         """The specification; a model that cannot be used now is a problem, not an error."""
         try:
+            warm = await warm_sources(
+                (draft.options.warm_start if draft.options else None) or (),
+                self.workplace.store,
+                exec_code=draft.task.public_tests is not None,
+            )
             if draft.executor is None:
                 self._check_without_executor(draft)
                 return None
             request = draft.request(draft.executor)
-            return resolve(request, self.workplace.models, self.workplace.gateway.prices)
+            return resolve(request, self.workplace.models, self.workplace.gateway.prices, warm)
         except ModelUnavailableError as error:
             problems.append(str(error))
             return None

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Final, NamedTuple, cast
 
+from bayesflow_sampler.errors import SamplerError
 from bayesflow_sandbox.errors import SandboxUnavailableError
 from bayesflow_server.errors import (
     BudgetSpentError,
@@ -45,6 +46,8 @@ def ending_of(error: BaseException) -> Ending:
     """The ending that an error, or a group of them, stands for; an unforeseen one goes first."""
     errors = _leaves(error)
     for bug in errors:
+        if isinstance(bug, SamplerError):
+            return Ending("failed", str(bug))
         if not isinstance(bug, ServerError):
             if isinstance(bug, SandboxUnavailableError):
                 return Ending("paused", f"{bug} Resume the run once that is mended.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from bayesflow_sampler.final_pick import COMPLETED, RESCORED
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Split
@@ -32,9 +33,11 @@ __all__ = [
     "Part",
     "budget_warnings",
     "check_budget",
+    "closing_executions",
     "default_cost_cap",
     "estimate",
     "most_executions",
+    "round_executions",
 ]
 
 # What an execution asks where nothing was rehearsed.
@@ -168,7 +171,18 @@ def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     validation = sizes["validation"]
     rounds = range(1, spec.options.rounds + 1)
     searched = sum(_scored(spec.options, number, validation) for number in rounds)
-    return searched + 10 * validation + 5 * sizes["selection"] + 2 * sizes["test"]
+    searched += len(spec.warm) * validation
+    return searched + closing_executions(sizes)
+
+
+def round_executions(spec: RunSpec, number: int, validation: int) -> int:
+    """Executions that round t may need."""
+    return _scored(spec.options, number, validation)
+
+
+def closing_executions(sizes: Mapping[Split, int]) -> int:
+    """Executions that the final pick and the test may need."""
+    return COMPLETED * sizes["validation"] + RESCORED * sizes["selection"] + 2 * sizes["test"]
 
 
 def check_budget(
@@ -287,7 +301,7 @@ def _first_round(spec: RunSpec, sizes: Mapping[Split, int]) -> _Work:
     options = spec.options
     alone = options.rounds == 1 or not options.lookahead
     return _Work(
-        searched=_scored(options, 1, sizes["validation"]),
+        searched=_scored(options, 1, sizes["validation"]) + len(spec.warm) * sizes["validation"],
         compared=0,
         drawn=options.particles * (1 if alone else options.rollouts),
         refined=_CALLS_PER_EDIT * options.refinements,

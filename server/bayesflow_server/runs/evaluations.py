@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import RowSet, Workflow
-from bayesflow_server.errors import InputError, NotFoundError
+from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.evaluate import Evaluator
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.gold import require_gold
@@ -44,6 +44,7 @@ from bayesflow_server.runs.recorder import workflow_record
 from bayesflow_server.runs.roles import GRAMMAR, Roles
 from bayesflow_server.runs.sessions import Sessions, open_sessions
 from bayesflow_server.runs.sitting import Workplace
+from bayesflow_server.runs.sources import stored_source
 from bayesflow_server.runs.spec import rows_of_split
 from bayesflow_server.store.records import (
     EvaluationRecord,
@@ -195,14 +196,7 @@ class EvaluationService:
         Raises:
             NotFoundError: The id is unknown.
         """
-        if "\n" in workflow or not workflow.startswith("wf_"):
-            return workflow
-        record = await self.workplace.store.workflow(workflow)
-        if record is None:
-            raise NotFoundError(
-                f"There is no workflow {workflow!r}. Call get_pool to see a run's workflow ids."
-            )
-        return record.source
+        return await stored_source(workflow, self.workplace.store)
 
     async def _evaluate(self, evaluation_id: str, request: str) -> EvaluationReport:
         spec = EvaluationSpec.model_validate_json(request)

@@ -8,12 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from bayesflow_sampler.errors import OptionsError
 from bayesflow_sampler.operators import Operator
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.resampling import Resampling
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.task import Preset
 
-__all__ = ["PRESETS", "SamplerOptions", "Tier", "parse_options", "resolve_options"]
+__all__ = ["MOST_WARM", "PRESETS", "SamplerOptions", "Tier", "parse_options", "resolve_options"]
 
 Tier = Literal["strong", "cheap"]
+MOST_WARM: Final = 20
+_CLEAN_FLOOR: Final = 0.3
 
 PRESETS: Final[dict[Preset, SearchOptions]] = {
     "paper": SearchOptions(
@@ -26,9 +29,15 @@ PRESETS: Final[dict[Preset, SearchOptions]] = {
         minibatch=None,
         refinement="inject",
     ),
-    "balanced": SearchOptions(particles=10, refinements=2, rounds=5, minibatch=20),
-    "quick": SearchOptions(particles=5, refinements=1, rounds=3, minibatch=20),
-    "client": SearchOptions(particles=4, refinements=2, rounds=3, minibatch=20),
+    "balanced": SearchOptions(
+        particles=10, refinements=2, rounds=5, minibatch=20, clean_floor=_CLEAN_FLOOR
+    ),
+    "quick": SearchOptions(
+        particles=5, refinements=1, rounds=3, minibatch=20, clean_floor=_CLEAN_FLOOR
+    ),
+    "client": SearchOptions(
+        particles=4, refinements=2, rounds=3, minibatch=20, clean_floor=_CLEAN_FLOOR
+    ),
 }
 
 
@@ -58,8 +67,18 @@ class SamplerOptions(BaseModel):
     weighting: Literal["exact", "paper"] | None = Field(
         default=None, description="exact targets the posterior; paper is Algorithm 1 as printed."
     )
-    resampling: Literal["systematic", "multinomial"] | None = Field(
-        default=None, description="How ancestors are drawn."
+    resampling: Resampling | None = Field(default=None, description="How ancestors are drawn.")
+    ess_threshold: float | None = Field(
+        default=None, gt=0, le=1, description="Select only while ESS/N is below this."
+    )
+    tempering: float | None = Field(
+        default=None, gt=0, le=1, description="Scale scores so that ESS/N stays at least this."
+    )
+    islands: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Independent populations; 2 or more give the evidence a standard error.",
     )
     minibatch: int | Literal["full"] | None = Field(
         default=None, description="Validation rows that score a round before the last, or 'full'."
@@ -67,6 +86,25 @@ class SamplerOptions(BaseModel):
     refinement: Literal["inject", "archive"] | None = Field(
         default=None,
         description="inject: refined workflows join the particles; archive: the final pick only.",
+    )
+    refiner_lag: Literal[0, 1] | None = Field(
+        default=None, description="1: propose the next edit while the last is scored."
+    )
+    recycle: bool | None = Field(
+        default=None, description="Rollouts become next steps (grammar, rollouts 2 or more)."
+    )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Stop once another round should improve the best by less, or the budget "
+        "cannot pay it.",
+    )
+    warm_start: list[str] | None = Field(
+        default=None,
+        max_length=MOST_WARM,
+        description="Run ids (their 5 best), workflow ids, sources or absolute .py paths that "
+        "join round 1 as refined candidates.",
     )
     splits: dict[str, int | float] | None = Field(
         default=None, description="Rows (or shares) of validation, selection and test."

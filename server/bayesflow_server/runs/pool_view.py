@@ -14,6 +14,7 @@ from statistics import NormalDist, fmean
 from typing import Final, Literal, NamedTuple, cast
 
 from bayesflow_sampler.archive import Draw, Posterior, weigh
+from bayesflow_sampler.diagnostics import unique_ancestors
 from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
 from bayesflow_server.store.records import PoolRow, RoundRecord, SummaryRecord
 
@@ -55,12 +56,16 @@ class StoredPool(NamedTuple):
         rounds: The finished rounds.
         validation_rows: Rows of the validation split.
         pool_rounds: Whether all rounds estimate the same law: not with the paper's weighting.
+        particles: N; 0 where lineages are not asked for.
+        islands: Populations that the particles are divided into.
     """
 
     rows: list[PoolRow]
     rounds: list[RoundRecord]
     validation_rows: int
     pool_rounds: bool
+    particles: int = 0
+    islands: int = 1
 
 
 class PoolItem(NamedTuple):
@@ -107,6 +112,8 @@ class PoolView(NamedTuple):
         beta: The inverse temperature of the posterior.
         posterior: The weighted draws, or None where there are none.
         structures: Distinct sequences of step titles.
+        lineages: For each finished round, how many of its particles have descendants in the last.
+        clean_share: Share of the last round's particles without a refined ancestor, or None.
     """
 
     items: tuple[PoolItem, ...]
@@ -114,6 +121,8 @@ class PoolView(NamedTuple):
     beta: float
     posterior: Posterior | None
     structures: int
+    lineages: tuple[int, ...]
+    clean_share: float | None
 
 
 def view_pool(
@@ -143,6 +152,8 @@ def view_pool(
         beta=beta,
         posterior=posterior,
         structures=len({row.steps for row in stored.rows}),
+        lineages=_lineages(stored, stats),
+        clean_share=float(str(stats[-1]["clean_share"])) if stats else None,
     )
 
 
@@ -154,19 +165,31 @@ def _posterior(
         summary = row.validation
         full = summary is not None and (summary.failed or summary.rows >= stored.validation_rows)
         rewards[row.entry.workflow_id] = _reward(summary) if summary is not None and full else None
-    draws = [
-        Draw(int(str(stat["round"])), str(name), float(share))
-        for stat in stats
-        for name, share in _pairs(stat)
-    ]
+    draws = [Draw(int(str(stat["round"])), *drawn) for stat in stats for drawn in _drawn(stat)]
     extinct = [
-        int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _pairs(stat)
+        int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _drawn(stat)
     ]
-    return weigh(draws, rewards, beta, pool_rounds=stored.pool_rounds, extinct=extinct)
+    return weigh(
+        draws,
+        rewards,
+        beta,
+        pool_rounds=stored.pool_rounds,
+        extinct=extinct,
+        islands=stored.islands,
+    )
 
 
-def _pairs(stat: dict[str, object]) -> list[tuple[str, float]]:
-    return [(name, share) for name, share in cast("list[tuple[str, float]]", stat["draws"])]
+def _drawn(stat: dict[str, object]) -> list[tuple[str, float, int]]:
+    """Workflow, log share and island of a round's clean draws; once there were no islands."""
+    drawn = cast("list[tuple[str, float] | tuple[str, float, int]]", stat["draws"])
+    return [(one[0], one[1], one[2] if len(one) > 2 else 0) for one in drawn]
+
+
+def _lineages(stored: StoredPool, stats: Sequence[dict[str, object]]) -> tuple[int, ...]:
+    if not stats or not stored.particles:
+        return ()
+    ancestors = [cast("list[int]", stat["ancestors"]) for stat in stats[:-1]]
+    return tuple(unique_ancestors(ancestors, stored.particles))
 
 
 def _items(pool: Sequence[PoolRow], posterior: Posterior | None) -> list[PoolItem]:

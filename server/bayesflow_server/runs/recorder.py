@@ -49,10 +49,13 @@ class Recorder:
             for candidate in generation.candidates:
                 group.create_task(self.record_candidate(candidate))
         stats = summarise(generation)._asdict() | {
-            "draws": [[draw.workflow_id, draw.log_share] for draw in draws_of(generation)],
-            "notes": generation.notes,
+            "draws": [
+                [draw.workflow_id, draw.log_share, draw.island] for draw in draws_of(generation)
+            ],
+            "decisions": [decision._asdict() for decision in generation.decisions],
             "fully_scored": generation.fully_scored,
             "ancestors": generation.ancestors,
+            "resampled": generation.resampled,
         }
         await self.store.record_round(
             RoundRecord(self.run_id, generation.round, json.dumps(stats)),

@@ -1,5 +1,6 @@
 """From a request to a specification: everything is checked here, before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,8 +61,16 @@ class RunRequest:
     agent: bool = True
 
 
-def resolve(request: RunRequest, models: ModelRegistry, prices: PriceTable) -> RunSpec:
+def resolve(
+    request: RunRequest, models: ModelRegistry, prices: PriceTable, warm: Sequence[str] = ()
+) -> RunSpec:
     """The specification to pin.
+
+    Args:
+        request: What is asked for.
+        models: Every model that may be called.
+        prices: What models cost.
+        warm: Sources of the workflows that the run starts with (`warm_start`).
 
     Raises:
         InputError: Options, roles, budget, grammar or baseline are wrong.
@@ -76,6 +85,11 @@ def resolve(request: RunRequest, models: ModelRegistry, prices: PriceTable) -> R
         raise InputError(
             f"The preset 'client' belongs to optimizer='client', and the optimizer is "
             f"{optimizer!r}; use 'quick', 'balanced' or 'paper'."
+        )
+    if options.recycle and optimizer != GRAMMAR:
+        raise InputError(
+            f"`options.recycle` takes a rollout for later steps, and {optimizer!r} does not write "
+            "rollouts by the law of its steps: leave it out, or use optimizer='grammar'."
         )
     roles = resolve_roles(request.executor, optimizer, options, task.scorer, models)
     _check_grammar(request, roles)
@@ -98,6 +112,7 @@ def resolve(request: RunRequest, models: ModelRegistry, prices: PriceTable) -> R
         prompts=_templates(roles),
         policy=describe(exec_code=exec_code),
         public_tests=task.public_tests,
+        warm=tuple(warm),
         grammar=request.grammar,
         baseline=baseline,
         own_baseline=task.baseline is not None,

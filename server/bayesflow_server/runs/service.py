@@ -280,6 +280,8 @@ class RunService:
             rounds=await self._store.rounds(run_id),
             validation_rows=sum(row.split == "validation" for row in rows),
             pool_rounds=spec.options.weighting == "exact" and spec.optimizer == GRAMMAR,
+            particles=spec.options.particles,
+            islands=spec.options.islands,
         )
 
     def _is_alive(self, record: RunRecord) -> bool:

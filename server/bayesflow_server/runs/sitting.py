@@ -34,6 +34,7 @@ from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operator
 from bayesflow_server.runs.estimate import most_executions
 from bayesflow_server.runs.progress import BestSoFar, Phase, PoolState, Progress
 from bayesflow_server.runs.proposals import ProposalBoard, Submissions
+from bayesflow_server.runs.purse import RunPurse
 from bayesflow_server.runs.recorder import Recorder, workflow_record
 from bayesflow_server.runs.roles import CLIENT
 from bayesflow_server.runs.sessions import Sessions, open_sessions
@@ -177,6 +178,16 @@ class Sitting:
             spec.options,
             spec.seed,
             suggestions=Submissions(self.workplace.store, self.run_id),
+            warm=[
+                admit_workflow(source, exec_code=spec.public_tests is not None)
+                for source in spec.warm
+            ],
+            purse=RunPurse(
+                spec,
+                {split: len(rows[split]) for split in SPLITS},
+                self.budget,
+                lambda: self.progress.done,
+            ),
         )
         pooled = prior.coherent and spec.options.weighting == "exact"
         archive = Archive(

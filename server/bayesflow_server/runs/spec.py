@@ -63,6 +63,7 @@ class RunSpec(BaseModel):
         fields: Our name → the dataset's field.
         guesses: What was guessed, a sentence each.
         public_tests: Field of a row's meta data with the tests that `exec_code` runs, or None.
+        warm: Sources of complete workflows that the search starts with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,6 +93,7 @@ class RunSpec(BaseModel):
     fields: dict[str, str]
     guesses: tuple[str, ...]
     public_tests: str | None = None
+    warm: tuple[str, ...] = ()
 
     @property
     def roles(self) -> Roles:

@@ -10,8 +10,9 @@ import pytest
 
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.evaluation.problem_tests import CodeFields
-from bayesflow_server.export.script import ExportSettings, script_of, workflow_in
+from bayesflow_server.export.script import ExportSettings, script_of
 from bayesflow_server.models.weights import cache_folder, find_weights
+from bayesflow_server.runs.exported import workflow_in
 from fakes.exportable import workflow
 from fakes.exported import QUESTIONS, Houses, Provider
 from fakes.provider_wires import HttpServer

@@ -9,8 +9,8 @@ from pydantic import JsonValue
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_server.app import Application
-from bayesflow_server.export.script import workflow_in
 from bayesflow_server.interface.server import BayesFlowServer
+from bayesflow_server.runs.exported import workflow_in
 from bayesflow_server.runs.recorder import workflow_record
 from bayesflow_server.settings import Settings
 from fakes.mcp_sessions import (

@@ -13,8 +13,8 @@ from typing import cast
 
 import pytest
 
-from bayesflow_server.export.script import workflow_in
 from bayesflow_server.models.weights import cache_folder, find_weights
+from bayesflow_server.runs.exported import workflow_in
 from bayesflow_server.store.records import ExecutionRecord
 from fakes.approx import approx
 from fakes.journeys import EACH, MODEL, PASSES, TOP, Journey, Sample, travel

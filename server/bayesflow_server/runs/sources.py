@@ -9,32 +9,47 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bayesflow_server.errors import InputError
-from bayesflow_server.interface.excerpt import excerpt
+from bayesflow_server.errors import InputError, NotFoundError
+from bayesflow_server.runs.exported import workflow_in
 
 if TYPE_CHECKING:
-    from bayesflow_server.runs.evaluations import EvaluationService
+    from bayesflow_server.store.store import Store
 
-__all__ = ["LONGEST_SOURCE", "source_given"]
+__all__ = ["LONGEST_SOURCE", "source_given", "stored_source"]
 
 LONGEST_SOURCE: Final = 200_000
 _LONGEST_PATH: Final = 4_096
+_SHOWN: Final = 200
 
 
-async def source_given(given: str, service: "EvaluationService") -> str:
+async def source_given(given: str, store: "Store") -> str:
     """The source of the workflow that `given` stands for.
 
     Raises:
         NotFoundError: It is an id that is unknown.
         InputError: It is a path, and there is no file that can be read.
     """
-    from bayesflow_server.export.script import workflow_in  # only who passes sources needs it
-
     if _names_file(given):
         given = await asyncio.to_thread(_read, given)
     elif "\n" not in given:
-        return await service.source_of(given)
+        return await stored_source(given, store)
     return workflow_in(given) or given
+
+
+async def stored_source(workflow: str, store: "Store") -> str:
+    """The source behind a workflow id, or what was given if it is none.
+
+    Raises:
+        NotFoundError: The id is unknown.
+    """
+    if "\n" in workflow or not workflow.startswith("wf_"):
+        return workflow
+    record = await store.workflow(workflow)
+    if record is None:
+        raise NotFoundError(
+            f"There is no workflow {workflow!r}. Call get_pool to see a run's workflow ids."
+        )
+    return record.source
 
 
 def _names_file(given: str) -> bool:
@@ -42,15 +57,19 @@ def _names_file(given: str) -> bool:
         return False
     if not Path(given).is_absolute():
         raise InputError(
-            f"The path '{excerpt(given, 200)}' is not absolute: hosts start servers in arbitrary "
+            f"The path '{_cut(given)}' is not absolute: hosts start servers in arbitrary "
             "folders, so pass the full path of the workflow's file, or its text."
         )
     return True
 
 
+def _cut(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}… (+{len(path) - _SHOWN} characters)"
+
+
 def _read(path: str) -> str:
     """The text of a regular file of a bounded size."""
-    name = f"'{excerpt(path, 200)}'"
+    name = f"'{_cut(path)}'"
     try:
         with open(path, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

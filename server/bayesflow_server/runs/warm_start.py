@@ -1,0 +1,80 @@
+"""What a run starts with: the best of earlier runs, or workflows that somebody names or sends.
+
+They enter the first round as refined candidates, never as draws of the prior: so they are scored,
+edited and may win, and posterior and evidence stay those of the prior.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bayesflow_server.errors import InputError, NotFoundError
+from bayesflow_server.runs.assembly import admit_workflow
+from bayesflow_server.runs.sources import source_given
+from bayesflow_server.store.store import Store
+
+__all__ = ["warm_sources"]
+
+_BEST_OF_A_RUN: Final = 5
+
+
+async def warm_sources(
+    names: Sequence[str], store: Store, *, exec_code: bool = False
+) -> tuple[str, ...]:
+    """The sources behind `options.warm_start`, each once, in the order they are named.
+
+    Args:
+        names: Run ids, workflow ids, sources, or absolute paths of Python files.
+        store: Where runs and workflows are kept.
+        exec_code: Whether workflows may run public tests.
+
+    Raises:
+        NotFoundError: An id is unknown.
+        InputError: A run has no scored workflow yet, or a workflow cannot be used.
+    """
+    sources: dict[str, None] = {}
+    for name in names:
+        found = await _best_of(name, store) if _is_run(name) else [await source_given(name, store)]
+        for source in found:
+            workflow = _admitted(source, name, exec_code=exec_code)
+            sources.setdefault(workflow)
+    return tuple(sources)
+
+
+def _is_run(name: str) -> bool:
+    return name.startswith("run_") and "\n" not in name
+
+
+async def _best_of(run_id: str, store: Store) -> list[str]:
+    """The run's best workflows by shrunk validation score."""
+    from bayesflow_server.runs.pool_view import StoredPool, view_pool
+
+    if await store.run(run_id) is None:
+        raise NotFoundError(
+            f"`options.warm_start` names {run_id!r}, and there is no such run. Call list_runs to "
+            "see the runs there are."
+        )
+    pool = StoredPool(await store.pool(run_id), [], validation_rows=1, pool_rounds=True)
+    ranked = [
+        item.row
+        for item in view_pool(pool, sort="validation").items
+        if item.shrunk is not None
+        and not (item.row.validation and item.row.validation.failed)
+        and item.row.entry.origin != "baseline"
+    ][:_BEST_OF_A_RUN]
+    records = [await store.workflow(row.entry.workflow_id) for row in ranked]
+    sources = [record.source for record in records if record is not None]
+    if not sources:
+        raise InputError(
+            f"`options.warm_start` names {run_id}, which has no scored workflow yet; wait for its "
+            "first round (get_run), or name another run."
+        )
+    return sources
+
+
+def _admitted(source: str, name: str, *, exec_code: bool) -> str:
+    """The source, checked as every workflow is."""
+    try:
+        return admit_workflow(source, exec_code=exec_code).source
+    except InputError as error:
+        shown = name if "\n" not in name and len(name) <= 200 else "a source"
+        raise InputError(f"`options.warm_start` ({shown}): {error}") from None
