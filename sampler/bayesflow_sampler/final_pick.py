@@ -17,7 +17,7 @@ from bayesflow_sampler.ports import Reward
 from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
 
-__all__ = ["Finalist", "choose", "shrunk_rewards"]
+__all__ = ["COMPLETED", "RESCORED", "Finalist", "choose", "shrunk_rewards"]
 
 COMPLETED: Final = 10
 RESCORED: Final = 5

@@ -30,7 +30,7 @@ from bayesflow_sampler.prompts import (
     edit_question,
     empty_prefix,
 )
-from bayesflow_sampler.types import Candidate, DrawKey, Workflow
+from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, Workflow
 
 __all__ = ["Feedback", "LLMRefiner"]
 
@@ -41,10 +41,11 @@ _EDITS: Final = 3
 class Feedback(Protocol):
     """What workflows did on single problems of the validation split."""
 
-    async def worst(self, workflow_id: str, limit: int) -> Sequence[Trace]:
-        """The `limit` problems with the lowest scores so far, the worst first.
+    async def worst(self, evaluation: Evaluation, limit: int) -> Sequence[Trace]:
+        """The `limit` problems of the evaluation with the lowest scores, the worst first.
 
-        A run that is repeated is told the same. Rows that succeeded may be among them.
+        No other problems, for what else the workflow has met by now depends on timing. Rows that
+        succeeded may be among them.
         """
         ...
 
@@ -101,7 +102,7 @@ class LLMRefiner:
 
     async def _criticise(self, parent: Candidate, key: DrawKey) -> str:
         """The textual gradient; what a cut or refused answer says is used as far as it goes."""
-        traces = await self.feedback.worst(parent.workflow.workflow_id, _WORST)
+        traces = await self.feedback.worst(parent.evaluation, _WORST)
         question = critique_question(self.templates, parent, traces[:_WORST])
         prompt = Prompt(f"{key.text}/critique", "critique", self._writer.shared, question)
         return (await self.model.write(prompt)).text.strip()

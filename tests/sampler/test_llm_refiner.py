@@ -59,8 +59,8 @@ class StoredTraces:
     traces: Sequence[Trace] = (Trace("What has an eye?", "needle", "storm", 0.0, None, "call 1"),)
     asked: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
 
-    async def worst(self, workflow_id: str, limit: int) -> Sequence[Trace]:
-        self.asked.append((workflow_id, limit))
+    async def worst(self, evaluation: Evaluation, limit: int) -> Sequence[Trace]:
+        self.asked.append((evaluation.workflow_id, limit))
         return self.traces
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bayesflow_sampler.prompts import Trace
+from bayesflow_sampler.types import Evaluation
 from bayesflow_server.evaluation.call_log import shorten
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
 from bayesflow_server.evaluation.scorers import target_text
@@ -34,12 +35,17 @@ class StoredFeedback:
 
     evaluator: Evaluator
 
-    async def worst(self, workflow_id: str, limit: int) -> Sequence[Trace]:
-        """The rows with the lowest accuracy so far, the worst first, ties by position.
+    async def worst(self, evaluation: Evaluation, limit: int) -> Sequence[Trace]:
+        """The evaluation's rows with the lowest accuracy, the worst first, ties by position.
 
         Texts are cut in the middle. Rows that succeeded may be among them, without a trace.
         """
-        records = self.evaluator.executions(workflow_id, "validation")
+        met = set(evaluation.rows.positions)
+        records = [
+            record
+            for record in self.evaluator.executions(evaluation.workflow_id, "validation")
+            if record.position in met
+        ]
         # Stable: of equal scores the first positions come first.
         return [
             self._trace(record)

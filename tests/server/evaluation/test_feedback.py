@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from bayesflow_sampler.llm_refiner import Feedback
-from bayesflow_sampler.types import RowSet
+from bayesflow_sampler.types import Evaluation, RowSet
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.evaluation.evaluate import Evaluator
 from bayesflow_server.evaluation.example import Row
@@ -39,9 +39,9 @@ def make(store: Store, sandbox: Sandbox) -> Make:
 
 async def test_the_worst_rows_come_first_and_equal_ones_by_position(make: Make) -> None:
     evaluator = make()
-    await evaluator.score(WORKFLOW, ALL)
+    done = await evaluator.score(WORKFLOW, ALL)
     feedback: Feedback = StoredFeedback(evaluator)
-    traces = await feedback.worst(WORKFLOW.workflow_id, 4)
+    traces = await feedback.worst(done, 4)
     assert [trace.score for trace in traces] == [0.0, 0.0, 0.0, 0.5]
     wrong, failing, unlabelled, half = traces
     assert (wrong.input, wrong.gold, wrong.answer) == ("four", "one\n(or)\ntwo", "four")
@@ -58,21 +58,31 @@ async def test_the_worst_rows_come_first_and_equal_ones_by_position(make: Make) 
 
 async def test_texts_are_cut_and_can_be_stored(make: Make) -> None:
     evaluator = make()
-    await evaluator.score(WORKFLOW, ALL)
-    for trace in await StoredFeedback(evaluator).worst(WORKFLOW.workflow_id, 5):
+    done = await evaluator.score(WORKFLOW, ALL)
+    for trace in await StoredFeedback(evaluator).worst(done, 5):
         texts = [trace.input, trace.gold or "", trace.answer or "", trace.error or "", trace.trace]
         assert all(len(text.encode()) <= 1_000 for text in texts)
 
 
 async def test_a_resumed_run_is_told_the_same(make: Make) -> None:
     evaluator = make()
-    await evaluator.score(WORKFLOW, RowSet("validation", (1, 2)))
-    told = await StoredFeedback(evaluator).worst(WORKFLOW.workflow_id, 3)
+    done = await evaluator.score(WORKFLOW, RowSet("validation", (1, 2)))
+    told = await StoredFeedback(evaluator).worst(done, 3)
     again = make()
     await again.load()
-    assert await StoredFeedback(again).worst(WORKFLOW.workflow_id, 3) == told
+    assert await StoredFeedback(again).worst(done, 3) == told
     assert len(told) == 2
 
 
+async def test_rows_that_the_evaluation_did_not_meet_are_not_told(make: Make) -> None:
+    """Another round may have run them by then, or not: what is told must not depend on it."""
+    evaluator = make()
+    done = await evaluator.score(WORKFLOW, RowSet("validation", (1, 2)))
+    told = await StoredFeedback(evaluator).worst(done, 5)
+    await evaluator.score(WORKFLOW, ALL)
+    assert await StoredFeedback(evaluator).worst(done, 5) == told
+
+
 async def test_a_workflow_that_was_never_run_has_no_rows(make: Make) -> None:
-    assert await StoredFeedback(make()).worst("wf_unknown", 3) == []
+    nothing = Evaluation("wf_unknown", ALL, (0.0,) * 5)
+    assert await StoredFeedback(make()).worst(nothing, 3) == []

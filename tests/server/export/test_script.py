@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from bayesflow_sandbox.policy import check_workflow
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.problem_tests import CodeFields
-from bayesflow_server.export.script import ExportSettings, ScoreLine, script_of, workflow_in
+from bayesflow_server.export.script import ExportSettings, ScoreLine, script_of
 from bayesflow_server.models import wordings
 from bayesflow_server.models.endpoints import Price
+from bayesflow_server.runs.exported import workflow_in
 from fakes.exportable import WORKFLOWS, workflow
 
 ECHO = workflow("return (await self.llm.call_llm(messages=[problem], temperature=0.0))[0], 0.0")
