@@ -255,7 +255,8 @@ def test_words_are_drawn_by_the_law_of_the_toy() -> None:
     tree = tree_of(STOPPING)
     draws = random_draws(40_000, seed=0)
     words = tree.finish(np.zeros(40_000, np.int64), lambda place: draws("extend", 1, 0, place))
-    found = Counter(tree.names[word] for word in words.tolist())
+    codes: list[int] = words.tolist()
+    found = Counter(tree.names[code] for code in codes)
 
     def distance(law: Mapping[str, float]) -> float:
         return 0.5 * math.fsum(abs(found[name] / 40_000 - share) for name, share in law.items())
