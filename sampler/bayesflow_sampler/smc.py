@@ -19,7 +19,6 @@ round edits the growing pool.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -101,8 +100,10 @@ class Search:
             await driver
         finally:
             driver.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await driver
+            # Not `await driver`: it could not tell our own cancellation from the driver's.
+            await asyncio.wait([driver])
+            if not driver.cancelled():
+                driver.exception()  # else asyncio reports it once more, as never retrieved
 
     async def _drive(self, finished: asyncio.Queue[Generation | None]) -> None:
         """The search itself, in a task group of its own."""
@@ -239,16 +240,16 @@ class _Course:
         """The decision to stop after this round, or None; made once and journaled."""
         if self._options.tolerance is None or number == self._options.rounds:
             return None
-        refinements = await self._refined()
+        rollouts = [rollout.evaluation for one in grown for rollout in one.rollouts]
+        edits = [candidate.evaluation for candidate in await self._refined()]
+        # Outside the journal: a resumed search must know the best of the rounds that it repeats.
+        decision = self._controller.stop(number, rollouts, edits)
 
         async def decide() -> Decision | None:
-            rollouts = [rollout.evaluation for one in grown for rollout in one.rollouts]
-            edits = [candidate.evaluation for candidate in refinements]
-            decision = self._controller.stop(number, rollouts, edits)
-            if decision is None and self._purse is not None:
-                refusal = await self._purse.refuses(number + 1)
-                return None if refusal is None else self._controller.stop_for(number, refusal)
-            return decision
+            if decision is not None or self._purse is None:
+                return decision
+            refusal = await self._purse.refuses(number + 1)
+            return None if refusal is None else self._controller.stop_for(number, refusal)
 
         return await self._drawing.stopped(number, decide)
 
