@@ -15,6 +15,8 @@ from bench.cold_start import cold_start
 from bench.datasets import datasets
 from bench.efficiency.preset_variations import preset_variations
 from bench.efficiency.sample_efficiency import sample_efficiency
+from bench.engine.engine_memory import engine_memory
+from bench.engine.engine_time import engine_time
 from bench.executions import executions
 from bench.figures import Figure, say, table
 from bench.gateway_calls import gateway_calls
@@ -48,6 +50,8 @@ def main() -> None:
         "gateway_calls": gateway_calls,
         "limiter": limiter,
         "single_call": single_call,
+        "engine_time": engine_time,
+        "engine_memory": engine_memory,
         "sample_efficiency": lambda: sample_efficiency(options.landscapes),
         "balanced_variations": lambda: preset_variations("balanced", options.landscapes),
         "quick_variations": lambda: preset_variations("quick", options.landscapes),

@@ -1,0 +1,114 @@
+"""One search in virtual time: how long it took, and how long it had to.
+
+The shipped server lets calls and executions through in the order of coming, and has room for
+2·C + 2 executions at once.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.smc import Search
+from bench.engine.barriers import BarrierSearch
+from bench.engine.bound import lower_bound
+from bench.engine.latencies import Latencies
+from bench.engine.ports import Day, SlowPrior, SlowRefiner, SlowReward
+from bench.engine.provider import Call, Places, Provider, Urgency
+from fakes.search_ports import MemoryJournal
+from fakes.virtual_time import in_virtual_time
+
+__all__ = ["DISCIPLINES", "ROWS", "SHIPPED", "Discipline", "Trial", "trial"]
+
+ROWS: Final = 60
+
+
+def _in_order(_: Call) -> tuple[float, ...]:
+    return ()
+
+
+def _refining_first(call: Call) -> tuple[float, ...]:
+    return (not call.refining, call.role == "executor")
+
+
+def _growth_first(call: Call) -> tuple[float, ...]:
+    return (call.refining, call.role == "executor")
+
+
+def _longest_first(call: Call) -> tuple[float, ...]:
+    return (not call.refining, call.role == "executor", -call.left)
+
+
+class Discipline(NamedTuple):
+    """Who goes first, and how many executions may be under way at once.
+
+    Attributes:
+        urgency: Sorts the calls that wait.
+        limited: At most 2·C + 2 executions are under way, as the shipped evaluator has it.
+        slots: Sorts the executions that wait for that room.
+    """
+
+    urgency: Urgency
+    limited: bool = False
+    slots: Urgency = _in_order
+
+
+SHIPPED: Final = "in order"
+DISCIPLINES: Final = {
+    SHIPPED: Discipline(_in_order, limited=True),
+    "in order, executions unlimited": Discipline(_in_order),
+    "refining first, executions in order": Discipline(_refining_first, limited=True),
+    "refining first": Discipline(_refining_first, True, _refining_first),
+    "growth first": Discipline(_growth_first, True, _growth_first),
+    "refining first, then the longest rest (an oracle)": Discipline(_longest_first),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Virtual seconds.
+
+    Attributes:
+        seconds: From the first call to the last generation.
+        bound: What the calls that were made allow at best.
+        busy: Share of the places at C that were taken, on average.
+    """
+
+    seconds: float
+    bound: float
+    busy: float
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.bound
+
+
+def trial(
+    options: SearchOptions,
+    capacity: int,
+    seed: int,
+    discipline: Discipline = DISCIPLINES[SHIPPED],
+    *,
+    barriers: bool = False,
+) -> Trial:
+    """Runs the shipped engine, or the version with barriers."""
+    return in_virtual_time(_trial(options, capacity, seed, discipline, barriers=barriers))
+
+
+async def _trial(
+    options: SearchOptions, capacity: int, seed: int, discipline: Discipline, *, barriers: bool
+) -> Trial:
+    provider = Provider(Places(capacity, discipline.urgency))
+    day = Day(Latencies(seed), provider, options.rounds)
+    slots = Places(2 * capacity + 2, discipline.slots) if discipline.limited else None
+    reward = SlowReward(day, ROWS, slots)
+    prior, refiner = SlowPrior(day), SlowRefiner(day)
+    if barriers:
+        await BarrierSearch(prior, reward, refiner, options, seed).run()
+    else:
+        search = Search(prior, reward, refiner, MemoryJournal(), options, seed)
+        async for _ in search.generations():
+            pass
+    seconds = asyncio.get_running_loop().time()
+    bound = lower_bound(day.account, options, capacity)
+    return Trial(seconds, bound, day.provider.busy / (capacity * seconds))
