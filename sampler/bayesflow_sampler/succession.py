@@ -7,7 +7,7 @@ recycled, each child gets one of its parent's.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bayesflow_sampler.controller import held_back, held_to
 from bayesflow_sampler.errors import WeightError
@@ -19,6 +19,13 @@ from bayesflow_sampler.selection import Selection, select
 from bayesflow_sampler.types import Decision, Particle
 
 __all__ = ["Succession", "extinct", "succession"]
+
+_NONE_CLEAN: Final = Decision(
+    "no clean lineage is left",
+    "every particle of the last round has a refined ancestor",
+    "the last round has no posterior and estimates an evidence of zero; the final pick is not "
+    "touched by it",
+)
 
 
 class Succession(NamedTuple):
@@ -58,7 +65,8 @@ def succession(
         WeightError: No entry has a weight above zero.
     """
     if last:
-        return Succession((), (), False)
+        pure = any(particle.clean for particle in particles)
+        return Succession((), () if pure else (_NONE_CLEAN,), False)
     if not options.lookahead:
         kept = [_child(one, index, one.log_weight) for index, one in enumerate(particles)]
         return Succession(tuple(kept), (), False)
