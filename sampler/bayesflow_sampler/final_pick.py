@@ -13,8 +13,9 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.archive import Archive
+from bayesflow_sampler.growth import scored
 from bayesflow_sampler.ports import Reward
-from bayesflow_sampler.shrinkage import posterior_spread, reward_variance, shrink
+from bayesflow_sampler.shrinkage import finite_mean, posterior_spread, reward_variance, shrink
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
 
 __all__ = ["COMPLETED", "RESCORED", "Finalist", "choose", "shrunk_rewards"]
@@ -52,7 +53,7 @@ def shrunk_rewards(archive: Archive) -> dict[str, float]:
     evaluations = [entry.evaluation for entry in archive.entries.values()]
     if not evaluations:
         return {}
-    centre = statistics.fmean(evaluation.mean for evaluation in evaluations)
+    centre = finite_mean([evaluation.mean for evaluation in evaluations])
     variance = reward_variance(evaluations)
     return {
         evaluation.workflow_id: shrink(evaluation.mean, evaluation.noise(), centre, variance)
@@ -101,5 +102,5 @@ def _contenders(archive: Archive, names: Collection[str], count: int) -> list[st
 
 async def _score(reward: Reward, workflows: Sequence[Workflow], rows: RowSet) -> list[Evaluation]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(reward.score(workflow, rows)) for workflow in workflows]
+        tasks = [group.create_task(scored(reward, workflow, rows)) for workflow in workflows]
     return [task.result() for task in tasks]

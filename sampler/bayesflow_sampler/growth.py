@@ -7,7 +7,6 @@ rollouts condition on s_1:t. A child that is a whole workflow (terminal) is only
 
 import asyncio
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,11 +14,11 @@ from bayesflow_sampler.drawing import Drawing
 from bayesflow_sampler.errors import RewardError
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Reward
-from bayesflow_sampler.shrinkage import shrink
+from bayesflow_sampler.shrinkage import finite_mean, shrink
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, Particle, RowSet, Workflow
 from bayesflow_sampler.weights import log_mean_exp
 
-__all__ = ["Child", "Grown", "Growth", "finite_mean", "lookahead_particles", "scored"]
+__all__ = ["Child", "Grown", "Growth", "lookahead_particles", "scored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +122,13 @@ async def scored(reward: Reward, workflow: Workflow, rows: RowSet) -> Evaluation
         RewardError: It is NaN or +inf. (-inf is a weight of zero.)
     """
     evaluation = await reward.score(workflow, rows)
-    if math.isnan(evaluation.mean) or evaluation.mean == math.inf:
-        raise RewardError(
-            f"The reward of workflow {evaluation.workflow_id} is {evaluation.mean}; a reward must "
-            "be a finite number, or -inf for a weight of zero. Mend the scorer."
-        )
+    # Not by the mean: of +inf and -inf together there is none.
+    for score in evaluation.scores:
+        if math.isnan(score) or score == math.inf:
+            raise RewardError(
+                f"The reward of workflow {evaluation.workflow_id} is {score}; a reward must be a "
+                "finite number, or -inf for a weight of zero. Mend the scorer."
+            )
     return evaluation
 
 
@@ -143,18 +144,12 @@ def lookahead_particles(
         full: Whether the rollouts have every validation row; else their noisy means are shrunk
             towards what the parents carried before they score.
     """
-    means = [statistics.fmean([c.evaluation.mean for c in one.rollouts]) for one in grown]
+    means = [_mean(one.rollouts) for one in grown]
     centre = finite_mean(means)
     return tuple(
         _particle(one, mean, centre, beta, variance, full=full)
         for one, mean in zip(grown, means, strict=True)
     )
-
-
-def finite_mean(values: Sequence[float]) -> float:
-    """The mean of the values that are finite; 0 for none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return statistics.fmean(finite) if finite else 0.0
 
 
 def _particle(
@@ -164,10 +159,13 @@ def _particle(
     if full:
         score = log_mean_exp([beta * rollout.evaluation.mean for rollout in one.rollouts])
     else:
-        noise = sum(c.evaluation.noise() for c in one.rollouts) / len(one.rollouts) ** 2
+        living = [c.evaluation for c in one.rollouts if math.isfinite(c.evaluation.mean)]
+        weighted = max(1, len(living))
+        noise = sum(evaluation.noise() for evaluation in living) / weighted**2
         parent = centre if child.value is None else child.value
         value = shrink(mean, noise, parent, variance)
-        score = beta * value
+        # Rollouts of weight zero count here as they do in the mean of exponentials.
+        score = beta * value + math.log(weighted / len(one.rollouts))
     return Particle(
         prefix=one.prefix,
         log_weight=child.log_weight,
@@ -179,6 +177,12 @@ def _particle(
         terminal=one.terminal,
         island=child.island,
     )
+
+
+def _mean(rollouts: Sequence[Candidate]) -> float:
+    """Mean reward of the rollouts that have a weight; -inf if none has."""
+    rewards = [rollout.evaluation.mean for rollout in rollouts]
+    return -math.inf if max(rewards) == -math.inf else finite_mean(rewards)
 
 
 def _unscored(workflow: Workflow, number: int, *, clean: bool) -> Candidate:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bayesflow_sampler.drawing import Drawing
-from bayesflow_sampler.growth import finite_mean, scored
+from bayesflow_sampler.growth import scored
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Edit, Reward
-from bayesflow_sampler.shrinkage import shrink
+from bayesflow_sampler.shrinkage import finite_mean, shrink
 from bayesflow_sampler.types import (
     Candidate,
     DrawKey,

@@ -17,6 +17,7 @@ from bayesflow_sampler.grammar import PREAMBLE, Grammar, Production
 from bayesflow_sampler.operators import TEMPERATURE, Operator, pick, quantile_index
 from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.randomness import uniform
+from bayesflow_sampler.shrinkage import finite_mean
 from bayesflow_sampler.types import Candidate, DrawKey, Step, Workflow
 from bayesflow_sampler.weights import normalise
 
@@ -57,7 +58,7 @@ class GrammarRefiner:
             if not moves:
                 edit = Edit(parent.workflow, parent.workflow.workflow_id)
                 continue
-            average = statistics.fmean(candidate.evaluation.mean for candidate in pool)
+            average = finite_mean([candidate.evaluation.mean for candidate in pool])
             gains = [
                 effects.get(move.production.step, average) / TEMPERATURE
                 + math.log(move.production.probability)
@@ -99,9 +100,11 @@ class GrammarRefiner:
 
 
 def _step_effects(pool: Sequence[Candidate]) -> dict[Step, float]:
-    """Mean reward of the pool's workflows that contain a step."""
+    """Mean reward of the pool's workflows that contain a step; -inf says nothing of a step."""
     scores: dict[Step, list[float]] = {}
     for candidate in pool:
+        if candidate.evaluation.mean == -math.inf:
+            continue
         for step in candidate.workflow.steps:
             scores.setdefault(step, []).append(candidate.evaluation.mean)
     return {step: statistics.fmean(values) for step, values in scores.items()}

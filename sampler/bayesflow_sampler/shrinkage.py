@@ -6,11 +6,19 @@ select, and where a round says nothing (λ → 0) earlier selection stands.
 """
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-__all__ = ["Measured", "RewardSpread", "posterior_spread", "reward_variance", "shrink"]
+__all__ = [
+    "Measured",
+    "RewardSpread",
+    "finite_mean",
+    "posterior_spread",
+    "reward_variance",
+    "shrink",
+]
 
 _LEAST_VARIANCE: Final = 1e-4
 
@@ -60,6 +68,12 @@ def reward_variance(evaluations: Sequence[Measured]) -> float:
     spread = RewardSpread()
     spread.add(evaluations)
     return spread.variance
+
+
+def finite_mean(rewards: Sequence[float]) -> float:
+    """Mean of the rewards that are finite, a centre to shrink towards; 0 for none."""
+    finite = [reward for reward in rewards if math.isfinite(reward)]
+    return statistics.fmean(finite) if finite else 0.0
 
 
 def shrink(mean: float, noise: float, centre: float, variance: float) -> float:

@@ -18,6 +18,7 @@ round edits the growing pool.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -195,10 +196,13 @@ class _Course:
     def _observe(self, number: int, grown: Sequence[Grown], *, full: bool) -> tuple[Decision, ...]:
         """What the controller makes of the round's rewards."""
         rollouts = [rollout for one in grown for rollout in one.rollouts]
+        if all(rollout.evaluation.mean == -math.inf for rollout in rollouts):
+            raise extinct(number)
         self._spread.add(rollout.evaluation for rollout in rollouts)
         decisions = self._controller.plan() if number == 1 else ()
         if full:
             rewards = [c.evaluation.mean for c in rollouts if c.clean]
+            rewards = [reward for reward in rewards if reward > -math.inf]
             decisions += self._controller.observe(rewards)
         if number == 1 and not self._options.lookahead:
             decisions += (_NO_LOOKAHEAD,)
