@@ -11,11 +11,14 @@ differ in how far the number of copies strays from n·W_i (Douc, Cappé, Mouline
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = ["Resampling", "multinomial", "resample", "residual", "stratified", "systematic"]
 
 Resampling = Literal["systematic", "stratified", "residual", "multinomial"]
+
+# n·W_i may come out just below a whole number, as it does for many n where all weights are equal.
+_ROUNDING: Final = 1e-9
 
 
 def systematic(weights: Sequence[float], count: int, offset: float) -> list[int]:
@@ -48,11 +51,14 @@ def residual(weights: Sequence[float], quantiles: Sequence[float]) -> list[int]:
         quantiles: n independent uniforms in [0, 1); as many are used as there are draws left.
     """
     count = len(quantiles)
-    certain = [math.floor(count * weight) for weight in weights]
+    certain = [math.floor(count * weight + _ROUNDING) for weight in weights]
     rest = count - sum(certain)
     chosen = [index for index, copies in enumerate(certain) for _ in range(copies)]
     if rest > 0:
-        left = [count * weight - copies for weight, copies in zip(weights, certain, strict=True)]
+        left = [
+            max(0.0, count * weight - copies)
+            for weight, copies in zip(weights, certain, strict=True)
+        ]
         total = math.fsum(left)
         chosen += multinomial([share / total for share in left], quantiles[:rest])
     return sorted(chosen)

@@ -89,12 +89,12 @@ def resample(shares: Floats, count: int, scheme: Resampling, uniforms: Floats) -
         return _inverse(shares, (strata + uniforms[:count]) / count)
     if scheme == "multinomial":
         return _inverse(shares, np.sort(uniforms[:count]))
-    copies = np.floor(count * shares)
+    copies = np.floor(count * shares + 1e-9)
     certain = np.repeat(np.arange(len(shares)), copies.astype(np.int64))
     rest = count - len(certain)
     if rest <= 0:
         return certain
-    left = count * shares - copies
+    left = np.maximum(0.0, count * shares - copies)
     drawn = _inverse(left / math.fsum(left.tolist()), np.sort(uniforms[:rest]))
     return np.sort(np.concatenate([certain, drawn]))
 

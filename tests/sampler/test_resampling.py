@@ -117,3 +117,11 @@ def test_systematic_takes_one_uniform_and_multinomial_one_a_child() -> None:
     taken.clear()
     resample([0.5, 0.5], 4, "multinomial", draw)
     assert taken == [0, 1, 2, 3]
+
+
+def test_residual_gives_entries_of_equal_weight_one_copy_each() -> None:
+    """Although 2 · exp(1.5 - log(2·exp(1.5))) is less than 1 in floating point."""
+    for count in range(1, 300):
+        for score in (0.0, 0.1, 1.5):
+            weights = normalise([score] * count)
+            assert resample(weights, count, "residual", lambda _: 0.0) == list(range(count))

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from bayesflow_sampler.final_pick import COMPLETED, RESCORED
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.refinement import KEPT
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
@@ -271,10 +272,12 @@ def default_cost_cap(
 
 
 def _width(options: SearchOptions, number: int) -> int:
-    """Workflows that round t scores; without look-ahead all edits stay in the pool."""
+    """Workflows that round t scores; edits of earlier rounds stay in the refiner's pool."""
+    earlier = (number - 1) * options.refinements
     if not options.lookahead:
-        return options.particles + number * options.refinements
-    return options.particles * options.rollouts + options.refinements
+        return options.particles + earlier + options.refinements
+    kept = min(KEPT, earlier) if options.refinement == "archive" else 0
+    return options.particles * options.rollouts + options.refinements + kept
 
 
 def _scored(options: SearchOptions, number: int, validation: int) -> int:

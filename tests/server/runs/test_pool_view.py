@@ -175,7 +175,14 @@ def weighed(name: str, mean: float, reward: float | None, *, failed: bool = Fals
 
 def stored(*rows: PoolRow) -> StoredPool:
     draws = [[row.entry.workflow_id, -math.log(len(rows))] for row in rows]
-    stats = {"round": 1, "inverse_temperature": 2.0, "fully_scored": True, "draws": draws}
+    stats = {
+        "round": 1,
+        "inverse_temperature": 2.0,
+        "fully_scored": True,
+        "draws": draws,
+        "clean_share": 1.0,
+        "ancestors": [],
+    }
     rounds = [RoundRecord("run", 1, json.dumps(stats))]
     return StoredPool(list(rows), rounds, validation_rows=10, pool_rounds=True)
 
