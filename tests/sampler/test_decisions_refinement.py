@@ -212,6 +212,24 @@ async def test_decision_08_the_pool_is_every_complete_workflow_of_this_round_onc
     generations = await run(search_over(TOY, INJECT, refiner=refiner))
     pools = iter(refiner.pools)
     for generation in generations:
-        drawn = [c.workflow.workflow_id for p in generation.particles for c in p.rollouts]
+        drawn = drawn_in(generation)
         assert next(pools) == list(dict.fromkeys(drawn))
         assert next(pools) == list(dict.fromkeys([*drawn, LONG.workflow_id]))
+
+
+async def test_decision_08_the_three_best_archived_edits_so_far_stay_in_the_pool() -> None:
+    edits = [workflow_of(word) for word in ("v", "w", "x", "y", "z")]
+    worth = [edit.workflow_id for edit in edits]
+    rewards = dict(zip(worth, (0.2, 0.9, 0.1, 0.8, 0.7), strict=True))
+    refiner = ScriptedRefiner(edits)
+    options = replace(INJECT, refinement="archive", refinements=5, rounds=2)
+    reward = TableReward({**TOY.rewards, **rewards})
+    first, second = await run(search_over(TOY, options, reward=reward, refiner=refiner))
+    best = [worth[place] for place in (1, 3, 4)]
+
+    assert set(refiner.pools[4]) == {*drawn_in(first), *worth[:4]}
+    assert set(refiner.pools[5]) == {*drawn_in(second), *best}
+
+
+def drawn_in(generation: Generation) -> list[str]:
+    return [c.workflow.workflow_id for p in generation.particles for c in p.rollouts]

@@ -103,7 +103,7 @@ SAME = fenced(source_of("one", "two"))
 BROKEN = fenced(source_of("one", extra="        said = open('x')\n"))
 
 
-async def test_decision_9_a_critique_then_one_edit_is_two_calls() -> None:
+async def test_decision_09_a_critique_then_one_edit_is_two_calls() -> None:
     edit, model = await refined(NEW)
 
     assert edit == Edit(workflow("one", "two", "check"), PARENT.workflow_id)
@@ -149,7 +149,7 @@ async def test_where_no_draw_is_usable_a_whole_workflow_is_asked_for() -> None:
     assert feedback.asked == []
 
 
-async def test_decision_8_the_parent_is_the_papers_pick() -> None:
+async def test_decision_08_the_parent_is_the_papers_pick() -> None:
     model = ScriptedWriter(rule=lambda prompt: CRITIQUE if prompt.kind == "critique" else NEW)
     for m in range(10):
         key = DrawKey("refine", 1, m)
@@ -157,7 +157,7 @@ async def test_decision_8_the_parent_is_the_papers_pick() -> None:
         assert edit.parent_id == pick("best", POOL, 0, *key)[0].workflow.workflow_id
 
 
-async def test_decision_9_the_critique_sees_at_most_three_of_the_worst_problems() -> None:
+async def test_decision_09_the_critique_sees_at_most_three_of_the_worst_problems() -> None:
     many = [Trace(f"Riddle {n}", None, None, 0.0, None, "") for n in range(5)]
     feedback = StoredTraces(many)
     model = ScriptedWriter({f"{NAME}/critique": CRITIQUE, f"{NAME}/edit-1": NEW})
@@ -177,7 +177,7 @@ async def test_a_poor_critique_does_not_end_the_refinement(critique: str | Reply
 
 
 @pytest.mark.parametrize("known", [KNOWN, SAME])
-async def test_decision_9_a_known_edit_is_asked_again_and_shown(known: str) -> None:
+async def test_decision_09_a_known_edit_is_asked_again_and_shown(known: str) -> None:
     edit, model = await refined(known, NEW)
 
     assert edit.workflow == workflow("one", "two", "check")
@@ -187,7 +187,7 @@ async def test_decision_9_a_known_edit_is_asked_again_and_shown(known: str) -> N
     assert "already known" in second
 
 
-async def test_decision_9_the_parent_is_known_whatever_has_been_seen() -> None:
+async def test_decision_09_the_parent_is_known_whatever_has_been_seen() -> None:
     model = ScriptedWriter(
         {f"{NAME}/critique": CRITIQUE, f"{NAME}/edit-1": SAME, f"{NAME}/edit-2": NEW}
     )
@@ -196,7 +196,7 @@ async def test_decision_9_the_parent_is_known_whatever_has_been_seen() -> None:
     assert edit.workflow == workflow("one", "two", "check")
 
 
-async def test_decision_9_a_model_that_repeats_itself_ends_after_two_more_tries() -> None:
+async def test_decision_09_a_model_that_repeats_itself_ends_after_two_more_tries() -> None:
     edit, model = await refined(KNOWN, KNOWN, KNOWN)
 
     assert model.names[1:] == [f"{NAME}/edit-{n}" for n in (1, 2, 3)]

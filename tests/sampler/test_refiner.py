@@ -29,7 +29,7 @@ def differing(old: Workflow, new: Workflow) -> list[int]:
     return [i for i in range(length) if old.steps[i : i + 1] != new.steps[i : i + 1]]
 
 
-def test_decision_8_the_parent_is_one_of_the_best_three_by_a_softmax_at_a_tenth() -> None:
+def test_decision_08_the_parent_is_one_of_the_best_three_by_a_softmax_at_a_tenth() -> None:
     candidates = [
         candidate(w, r) for w, r in zip(WORKFLOWS, (0.1, 0.9, 0.3, 0.8, 0.85), strict=False)
     ]
@@ -110,7 +110,7 @@ async def test_steps_of_well_scored_workflows_are_likelier_edits() -> None:
     assert share == approx(odds / (1 + odds), abs=4 * 0.5 / 250**0.5)
 
 
-async def test_decision_9_an_edit_seen_before_is_asked_again() -> None:
+async def test_decision_09_an_edit_seen_before_is_asked_again() -> None:
     """All but a few workflows are seen: three tries find an unseen one far more often than one."""
     unseen = {workflow.workflow_id for workflow in WORKFLOWS[20:]}
     seen = {workflow.workflow_id for workflow in WORKFLOWS} - unseen
@@ -120,7 +120,7 @@ async def test_decision_9_an_edit_seen_before_is_asked_again() -> None:
     assert thrice > 1.5 * once
 
 
-async def test_decision_9_after_three_tries_a_seen_edit_is_given_back() -> None:
+async def test_decision_09_after_three_tries_a_seen_edit_is_given_back() -> None:
     everything = {workflow.workflow_id for workflow in WORKFLOWS}
 
     assert len(await edits(5, everything)) == 5

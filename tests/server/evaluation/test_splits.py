@@ -33,7 +33,7 @@ def counts(splits: Splits) -> tuple[int, int, int, int]:
         (10000, (200, 200, 500, 9100)),
     ],
 )
-def test_default_sizes_follow_decision_16(rows: int, expected: tuple[int, int, int, int]) -> None:
+def test_decision_16_default_sizes(rows: int, expected: tuple[int, int, int, int]) -> None:
     assert counts(split_rows(rows_of(rows))) == expected
 
 

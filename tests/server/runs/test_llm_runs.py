@@ -68,7 +68,7 @@ async def test_a_run_written_by_a_model_finds_a_workflow_and_measures_it(
 
 
 @pytest.mark.parametrize(("rollouts", "rounds"), [(1, 3), (2, 3), (3, 2), (1, 1)])
-async def test_the_optimizer_is_asked_as_often_as_decision_2_says(
+async def test_decision_02_the_optimizer_is_asked_so_often(
     path: Path, rollouts: int, rounds: int
 ) -> None:
     options = OPTIONS.model_copy(update={"rollouts": rollouts, "rounds": rounds})
