@@ -11,6 +11,7 @@ number of the page is stale.
 import math
 import statistics
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -88,11 +89,15 @@ def distances() -> dict[str, list[float]]:
         found = np.random.default_rng([seed, count]).multinomial(count, target) / count
         return float(np.abs(found - target).sum() / 2)
 
-    curves: dict[str, list[float]] = {"independent draws from q": [], "exact": [], "paper": []}
+    curves: dict[str, list[float]] = {
+        "independent draws from q": [],
+        "exact weighting": [],
+        "paper weighting": [],
+    }
     for count in SIZES:
         seeds = range(max(_SEEDS[0], min(_SEEDS[1], _PARTICLES_A_SIZE // count)))
         means = (
-            statistics.fmean(independent(count, seed) for seed in range(_SEEDS[1])),
+            statistics.fmean(independent(count, seed) for seed in seeds),
             statistics.fmean(run("exact", count, seed) for seed in seeds),
             statistics.fmean(run("paper", count, seed) for seed in seeds),
         )
@@ -125,14 +130,12 @@ def draw(curves: Mapping[str, Sequence[float]]) -> None:
     left.set_xlabel("word and its reward")
     left.set_ylabel("probability")
     left.legend(fontsize=8)
-    styles = {"independent draws from q": ":", "exact": "o-", "paper": "s-"}
-    colours = {"independent draws from q": "#000000", "exact": "#4c72b0", "paper": "#c44e52"}
-    for name, curve in curves.items():
-        label = name if name.startswith("independent") else f"weighting = {name}"
-        right.loglog(SIZES, curve, styles[name], color=colours[name], label=label, markersize=4)
+    looks = ((":", "#000000"), ("o-", "#4c72b0"), ("s-", "#c44e52"))
+    for (name, curve), (style, colour) in zip(curves.items(), looks, strict=True):
+        right.loglog(SIZES, curve, style, color=colour, label=name, markersize=4)
     for law, label, colour in (
-        (limit, "limit of Algorithm 1 as printed", "#c44e52"),
-        (start, "the prior itself", "#888888"),
+        (limit, "the printed limit", "#c44e52"),
+        (start, "the prior", "#888888"),
     ):
         distance = total_variation(law, target)
         right.axhline(distance, color=colour, linestyle="--", linewidth=0.8, label=label)
@@ -204,7 +207,7 @@ def _selection() -> str:
     shares = normalise(scores)
     selected = select([0.0, 0.0], scores, len(words), lambda _: 0.5)
     weights = [math.exp(selected.log_weights[selected.ancestors.index(i)]) for i in (0, 1)]
-    return (
+    return _wrapped(
         f"An example at N = 2: the first letters A and B, with rollouts {words[0]} (R = "
         f"{scores[0]}) and {words[1]} (R = {scores[1]}), are selected with π = {shares[0]:.3f} "
         f"and {shares[1]:.3f}. On average A has {2 * shares[0]:.3f} children of weight "
@@ -222,7 +225,7 @@ def _evidence() -> str:
 def _fitted() -> str:
     means = {count: mean_at_fitted_beta(count) for count in (3, 6, 10)}
     listed = ", ".join(f"{mean:.3f} at N = {count}" for count, mean in means.items())
-    return (
+    return _wrapped(
         "For the toy, the mean of Ẑ(β)/Z(β) over N prior draws, with β fitted to those same draws, "
         f"is {listed}."
     )
@@ -232,7 +235,7 @@ def _theorems() -> str:
     start, target, limit = prior(), posterior(1.0), printed_limit(1.0)
     ratio = value("A", 1.0) / value("B", 1.0)
     after = [share * ratio / (share * ratio + 1 - share) for share in (0.1, 0.2)]
-    return (
+    return _wrapped(
         f"On the toy E[R] is {mean_reward(start):.3f} under p and {mean_reward(target):.3f} under "
         f"q; the printed limit has {mean_reward(limit):.3f}. The objective of Theorem 3 is "
         f" {objective(target):.4f} = log Z at q, {objective(start):.4f} at p and "
@@ -242,12 +245,16 @@ def _theorems() -> str:
 
 
 def _convergence(curves: Mapping[str, Sequence[float]]) -> str:
-    rows = ["| N | independent draws from q | exact | paper |", "|---|---|---|---|"]
-    for count in (100, 1000, 10_000, 100_000):
-        place = SIZES.index(count)
-        figures = " | ".join(f"{curve[place]:.4f}" for curve in curves.values())
-        rows.append(f"| {count} | {figures} |")
-    return "\n".join(rows)
+    ends = ", ".join(f"{curve[-1]:.4f} for {name}" for name, curve in curves.items())
+    limit = total_variation(printed_limit(1.0), posterior(1.0))
+    return _wrapped(
+        f"At N = {SIZES[-1]:,} the mean distance over {_SEEDS[0]} runs is {ends}; the printed "
+        f"limit stands at {limit:.4f}."
+    )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 108, break_on_hyphens=False)
 
 
 def main() -> int:
