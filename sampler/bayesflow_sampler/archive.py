@@ -3,8 +3,10 @@
 A clean rollout k of particle i in round t estimates the target with weight
 w = exp(ℓ_i) · exp(β·R) / (N·K_i): each round's rollouts are properly weighted for p(s)·exp(β·R(s)),
 so Σ w is an unbiased estimate of Z for a β fixed beforehand, and normalised weights estimate q.
-Lineages that descend from a refinement are left out and the sum is still divided by N; all lineages
-together overrate Z. Rounds are pooled for coherent priors; else the last round counts alone.
+Lineages that descend from a refinement are left out and the sum is still divided by N; all
+lineages together overrate Z. Rounds are pooled for coherent priors; else the last round counts
+alone. A round is pooled if it was to be fully scored before any of its rewards was known: to pool
+those that turn out to be would select rounds by their rewards.
 
 The particles of one population are not independent, so their spread says nothing of Ẑ's error.
 Islands do: given the past, each selects and extends by random numbers of its own, so their
@@ -103,7 +105,9 @@ class Draw(NamedTuple):
 
 
 def draws_of(generation: Generation) -> list[Draw]:
-    """The round's clean rollouts; the shares are of all N particles, clean or not."""
+    """The clean rollouts of a round that counts; shares are of all N particles, clean or not."""
+    if not generation.counts:
+        return []
     count = len(generation.particles)
     return [
         Draw(
@@ -198,7 +202,7 @@ class Archive:
             self.add_candidate(candidate)
         draws = draws_of(generation)
         self.draws += draws
-        if generation.fully_scored and not draws:
+        if generation.counts and generation.fully_scored and not draws:
             self.extinct.append(generation.round)
 
     def add_candidate(self, candidate: Candidate) -> None:

@@ -62,6 +62,16 @@ class Controller:
             return RowSet("validation", tuple(range(self.rows)))
         return RowSet("validation", tuple(sorted(self._minibatch(round_number, size))))
 
+    def counts(self, round_number: int) -> bool:
+        """Whether round t enters the estimates: not if only its rewards decide on its rows.
+
+        A round that is fully scored because those before were all alike, or because its workflows
+        happen to have been scored elsewhere, says where the rewards are: to pool it is biased.
+        """
+        whole = self.options.minibatch is None or self.options.minibatch >= self.rows
+        fits = self.options.inverse_temperature is None and round_number == 1
+        return whole or fits or round_number == self.options.rounds
+
     def _minibatch(self, round_number: int, size: int) -> list[int]:
         """The t-th hand dealt from shuffled decks of rows; over a deck each row is dealt once."""
         deck: list[int] = []

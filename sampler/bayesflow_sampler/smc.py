@@ -190,6 +190,7 @@ class _Course:
             decisions=(*decisions, *following.decisions),
             resampled=following.resampled,
             last=last,
+            counts=last or self._controller.counts(number),
         )
         return generation, following.children
 

@@ -236,6 +236,8 @@ class Generation:
         resampled: Whether children were drawn; False after the last round, without look-ahead, and
             where the ESS trigger left every island as it was.
         last: Nothing follows: t = T, or the search stopped here.
+        counts: Whether its draws enter posterior and evidence: it was to be fully scored whatever
+            the rewards, or it is the last.
     """
 
     round: int
@@ -251,6 +253,7 @@ class Generation:
     decisions: tuple[Decision, ...] = ()
     resampled: bool = True
     last: bool = False
+    counts: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -167,7 +167,9 @@ def _posterior(
         rewards[row.entry.workflow_id] = _reward(summary) if summary is not None and full else None
     draws = [Draw(int(str(stat["round"])), *drawn) for stat in stats for drawn in _drawn(stat)]
     extinct = [
-        int(str(stat["round"])) for stat in stats if stat["fully_scored"] and not _drawn(stat)
+        int(str(stat["round"]))
+        for stat in stats
+        if stat["fully_scored"] and stat.get("counts", True) and not _drawn(stat)
     ]
     return weigh(
         draws,

@@ -54,6 +54,7 @@ class Recorder:
             ],
             "decisions": [decision._asdict() for decision in generation.decisions],
             "fully_scored": generation.fully_scored,
+            "counts": generation.counts,
             "ancestors": generation.ancestors,
             "resampled": generation.resampled,
         }
