@@ -103,7 +103,7 @@ async def searched(
     journal = _Counter()
     refiner = refiner_of(grammar, seed, informed=informed)
     search = Search(GrammarPrior(grammar, seed), reward, refiner, journal, options, seed)
-    archive = Archive(answers.rows)
+    archive = Archive(answers.rows, islands=options.islands)
     generations: list[Generation] = []
     async for generation in search.generations():
         archive.add(generation)

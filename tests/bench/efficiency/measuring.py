@@ -98,4 +98,6 @@ def rmse(errors: Sequence[float | None]) -> Estimate | None:
 
 
 def _estimate(values: Sequence[float]) -> Estimate:
-    return Estimate(statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
+    count = len(values)
+    error = statistics.stdev(values) / math.sqrt(count) if count > 1 else math.nan
+    return Estimate(statistics.fmean(values), error)

@@ -45,6 +45,9 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     "beta = 5": lambda shipped: replace(shipped, inverse_temperature=5.0),
     "beta = 10": lambda shipped: replace(shipped, inverse_temperature=10.0),
     "beta = 20": lambda shipped: replace(shipped, inverse_temperature=20.0),
+    "beta = 40": lambda shipped: replace(shipped, inverse_temperature=40.0),
+    "beta = 20, M = 4": lambda shipped: replace(shipped, inverse_temperature=20.0, refinements=4),
+    "beta = 20, M = 8": lambda shipped: replace(shipped, inverse_temperature=20.0, refinements=8),
     "beta = 10, minibatch 10": lambda shipped: replace(
         shipped, inverse_temperature=10.0, minibatch=10
     ),
@@ -54,6 +57,7 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
     "ESS trigger 0.8": lambda shipped: replace(shipped, ess_threshold=0.8),
     "ESS trigger 0.5": lambda shipped: replace(shipped, ess_threshold=0.5),
     "tempering 0.5": lambda shipped: replace(shipped, tempering=0.5),
+    "islands = 2": lambda shipped: replace(shipped, particles=2 * shipped.particles, islands=2),
     "recycle, K = 2": lambda shipped: replace(shipped, rollouts=2, recycle=True),
     "injected": lambda shipped: replace(shipped, refinement="inject"),
     "injected, clean floor 0.3": lambda shipped: replace(
@@ -115,10 +119,13 @@ def preset_variations(
 
 def _sized(variation: Variation, shipped: SearchOptions, *, informed: bool) -> Sized:
     options = partial(_at, variation(shipped))
-    return Sized(options, shipped.particles, informed=informed)
+    return Sized(options, float(shipped.particles), informed=informed)
 
 
 def _at(options: SearchOptions, size: int) -> SearchOptions:
+    """The options with so many particles; with islands, the next number they can share out."""
+    if options.islands > 1:
+        size = options.islands * max(2, -(-size // options.islands))
     return replace(options, particles=size)
 
 
