@@ -238,7 +238,7 @@ def _theorems() -> str:
     return _wrapped(
         f"On the toy E[R] is {mean_reward(start):.3f} under p and {mean_reward(target):.3f} under "
         f"q; the printed limit has {mean_reward(limit):.3f}. The objective of Theorem 3 is "
-        f" {objective(target):.4f} = log Z at q, {objective(start):.4f} at p and "
+        f"{objective(target):.4f} = log Z at q, {objective(start):.4f} at p and "
         f"{objective(limit):.4f} at the printed limit. Two laws of the first letter with 0.1 and "
         f"0.2 on A differ by 0.1; reweighted by V₁ they differ by {after[1] - after[0]:.3f}."
     )
