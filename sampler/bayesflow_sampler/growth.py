@@ -162,7 +162,7 @@ def _particle(
         living = [c.evaluation for c in one.rollouts if math.isfinite(c.evaluation.mean)]
         weighted = max(1, len(living))
         noise = sum(evaluation.noise() for evaluation in living) / weighted**2
-        parent = centre if child.value is None else child.value
+        parent = centre if child.value in (None, -math.inf) else child.value
         value = shrink(mean, noise, parent, variance)
         # Rollouts of weight zero count here as they do in the mean of exponentials.
         score = beta * value + math.log(weighted / len(one.rollouts))

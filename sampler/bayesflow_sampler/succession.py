@@ -5,6 +5,7 @@ own. Refined lineages are held back where they would leave too few clean ones; w
 recycled, each child gets one of its parent's.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -105,9 +106,20 @@ def extinct(number: int) -> WeightError:
 def _scores(
     number: int, entries: Sequence[Particle], options: SearchOptions
 ) -> tuple[list[float], list[Decision]]:
-    """What the entries are selected by: refined lineages are held back where they must be."""
+    """What the entries are selected by: refined lineages are held back where they must be.
+
+    A prefix whose rollouts all have a weight of zero may go on to a workflow that has one, and a
+    score of -inf would take that from the law: it is selected by the least finite score instead.
+    """
     floor, scores = options.clean_floor, [entry.score for entry in entries]
-    if options.weighting == "paper" or not floor:
+    if options.weighting == "paper":
+        return scores, []
+    least = min([score for score in scores if score > -math.inf], default=-math.inf)
+    scores = [
+        least if score == -math.inf and entry.clean and not entry.terminal else score
+        for score, entry in zip(scores, entries, strict=True)
+    ]
+    if not floor:
         return scores, []
     held, share = held_back(
         [entry.log_weight for entry in entries],
