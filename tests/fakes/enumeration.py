@@ -114,8 +114,10 @@ def _multinomial(tape: Tape, weights: Sequence[float], count: int) -> list[float
 
 def _residual(tape: Tape, weights: Sequence[float], count: int) -> list[float]:
     """The copies that are certain draw nothing; the rest is multinomial by what is left over."""
-    left = [count * weight - math.floor(count * weight) for weight in weights]
-    rest = count - sum(math.floor(count * weight) for weight in weights)
+    # Just below a whole number is rounding, and the copy is certain.
+    certain = [math.floor(count * weight + 1e-9) for weight in weights]
+    left = [max(0.0, count * w - copies) for w, copies in zip(weights, certain, strict=True)]
+    rest = count - sum(certain)
     shares = [share / math.fsum(left) for share in left] if rest else []
     return _multinomial(tape, shares, rest) + [math.nan] * (count - rest)
 

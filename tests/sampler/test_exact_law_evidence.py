@@ -24,7 +24,7 @@ from fakes.exact_laws import (
     target,
     toy_of,
 )
-from fakes.search_ports import RowReward, ScriptedRefiner
+from fakes.search_ports import RowReward, ScriptedRefiner, TableReward
 from fakes.toys import make_toy
 
 BETA = 2.0
@@ -218,3 +218,45 @@ async def test_the_evidence_at_a_fitted_beta_is_not(
     assert len(betas) == 7
     assert {1.0, 50.0} < betas
     assert found["ratio"] == approx(ratio, abs=1e-7)
+
+
+# --- which rounds count -----------------------------------------------------------------------
+
+
+# Whole words from round 2 on; their first letter says nothing.
+ALIKE = toy_of({"ax": (0.15, 0.1), "ay": (0.35, 0.0), "bx": (0.15, 0.1), "by": (0.35, 0.0)})
+TIES = SearchOptions(particles=2, refinements=0, rounds=3, inverse_temperature=None, minibatch=2)
+
+
+async def test_rounds_are_pooled_by_plan_and_a_tie_does_not_choose_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a tie round 2 is fully scored too, to fit β again, but it does not count.
+
+    The control pools every round that turned out to be fully scored. A third round dilutes the
+    first one where it was a tie, which is where it lies low or high.
+    """
+    full_rounds: set[tuple[int, ...]] = set()
+
+    def measure(generations: Sequence[Generation]) -> Measure:
+        full = [generation for generation in generations if generation.fully_scored]
+        full_rounds.add(tuple(generation.round for generation in full))
+        assert [generation.counts for generation in generations] == [True, False, True]
+        posterior = posterior_of(generations, 20.0, rows=4, pool_rounds=True)
+        assert posterior is not None
+        rounds = [
+            statistics.fmean(
+                math.exp(particle.log_weight + 20.0 * rollout.evaluation.mean)
+                for particle in generation.particles
+                for rollout in particle.rollouts
+            )
+            for generation in full
+        ]
+        return {"shipped": math.exp(posterior.log_evidence), "all": statistics.fmean(rounds)}
+
+    case = Enumeration(ALIKE, TIES, TableReward(ALIKE.rewards, rows=4))
+    found = await case.expect(monkeypatch, measure)
+
+    assert full_rounds == {(1, 3), (1, 2, 3)}
+    assert found["shipped"] == approx(ALIKE.evidence(20.0), abs=1e-12)
+    assert found["all"] / ALIKE.evidence(20.0) == approx(1.03066694, abs=1e-8)
