@@ -1,6 +1,7 @@
 """`task.toml`: a task and its run on disk, under the names of `start_bayesflow_run`'s arguments.
 
-Paths in it are relative to the file; a `baseline` that ends in `.py` is one, too. Over MCP a
+Paths in it are relative to the file; a `baseline` that ends in `.py` is one, too, and so is what
+does so among `options.warm_start`. Over MCP a
 grammar and a baseline are text, never the name of a file. `terminal.request` is the caller.
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "load_task_file",
     "read_task_file",
     "task_of",
+    "with_absolute_paths",
 ]
 
 _LARGEST_TEXT = 1024 * 1024
@@ -144,7 +146,7 @@ def read_task_file(path: Path) -> TaskFile:
     except ValidationError as error:
         raise InputError(_sentence(path, error)) from None
     folder = path.resolve().parent
-    updates: dict[str, str] = {}
+    updates: dict[str, object] = {"options": with_absolute_paths(settings.options, folder)}
     if isinstance(settings.examples, str):
         updates["examples"] = str(folder / settings.examples)
     if settings.grammar is not None:
@@ -152,6 +154,26 @@ def read_task_file(path: Path) -> TaskFile:
     if settings.baseline is not None and settings.baseline.strip().endswith(".py"):
         updates["baseline"] = _read_text(folder / settings.baseline.strip(), "baseline")
     return settings.model_copy(update=updates)
+
+
+def with_absolute_paths(options: Mapping[str, JsonValue], folder: Path) -> dict[str, JsonValue]:
+    """The options; what ends in `.py` among `warm_start` is a path, relative to the folder."""
+    values = dict(options)
+    match values.get("warm_start"):
+        case str(entry):
+            values["warm_start"] = _absolute(entry, folder)
+        case list(entries):
+            values["warm_start"] = [
+                _absolute(entry, folder) if isinstance(entry, str) else entry for entry in entries
+            ]
+        case _:
+            pass
+    return values
+
+
+def _absolute(entry: str, folder: Path) -> str:
+    is_path = entry.endswith(".py") and "\n" not in entry
+    return str(folder / Path(entry).expanduser()) if is_path else entry
 
 
 def _read_text(path: Path, what: str) -> str:

@@ -28,7 +28,12 @@ from bayesflow_server.runs.judge_agreement import JudgeAgreement, judge_agreemen
 from bayesflow_server.runs.options import SamplerOptions, resolve_options
 from bayesflow_server.runs.power import size_warnings
 from bayesflow_server.runs.rehearsal import rehearse
-from bayesflow_server.runs.request import RunRequest, resolve, spec_warnings
+from bayesflow_server.runs.request import (
+    RunRequest,
+    check_recycling,
+    resolve,
+    spec_warnings,
+)
 from bayesflow_server.runs.roles import CLIENT, GRAMMAR, default_optimizer, preset_of
 from bayesflow_server.runs.spec import RunSpec, baseline_source
 from bayesflow_server.runs.warm_start import warm_sources
@@ -190,6 +195,7 @@ class TaskChecker:
         optimizer = draft.optimizer or default_optimizer(
             models, grammar=draft.grammar is not None, agent=draft.agent
         )
+        check_recycling(draft.options or SamplerOptions(), optimizer)
         resolve_options(preset_of(optimizer, draft.preset), draft.options)
         admit_workflow(baseline_source(task), exec_code=task.public_tests is not None)
         if optimizer == GRAMMAR:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from bayesflow_sampler.final_pick import COMPLETED, RESCORED
-from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.refinement import KEPT
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Split
@@ -171,14 +170,14 @@ def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     """Executions (a workflow on a row) that the run may need, none remembered."""
     validation = sizes["validation"]
     rounds = range(1, spec.options.rounds + 1)
-    searched = sum(_scored(spec.options, number, validation) for number in rounds)
+    searched = sum(_scored(spec, number, validation) for number in rounds)
     searched += len(spec.warm) * validation
     return searched + closing_executions(sizes)
 
 
 def round_executions(spec: RunSpec, number: int, validation: int) -> int:
-    """Executions that round t may need."""
-    return _scored(spec.options, number, validation)
+    """Executions that round t may need, were it the last: all its workflows scored in full."""
+    return _width(spec, number) * validation
 
 
 def closing_executions(sizes: Mapping[Split, int]) -> int:
@@ -271,21 +270,23 @@ def default_cost_cap(
     return 10 * price
 
 
-def _width(options: SearchOptions, number: int) -> int:
+def _width(spec: RunSpec, number: int) -> int:
     """Workflows that round t scores; edits of earlier rounds stay in the refiner's pool."""
-    earlier = (number - 1) * options.refinements
+    options = spec.options
+    earlier = 0 if number == 1 else (number - 1) * options.refinements + len(spec.warm)
     if not options.lookahead:
         return options.particles + earlier + options.refinements
     kept = min(KEPT, earlier) if options.refinement == "archive" else 0
     return options.particles * options.rollouts + options.refinements + kept
 
 
-def _scored(options: SearchOptions, number: int, validation: int) -> int:
+def _scored(spec: RunSpec, number: int, validation: int) -> int:
     """Executions of round t."""
+    options = spec.options
     fitted = options.inverse_temperature is None
     if number == options.rounds or (number == 1 and fitted):
-        return _width(options, number) * validation
-    return _width(options, number) * min(options.minibatch or validation, validation)
+        return _width(spec, number) * validation
+    return _width(spec, number) * min(options.minibatch or validation, validation)
 
 
 def _drawn(spec: RunSpec) -> int:
@@ -304,7 +305,7 @@ def _first_round(spec: RunSpec, sizes: Mapping[Split, int]) -> _Work:
     options = spec.options
     alone = options.rounds == 1 or not options.lookahead
     return _Work(
-        searched=_scored(options, 1, sizes["validation"]) + len(spec.warm) * sizes["validation"],
+        searched=_scored(spec, 1, sizes["validation"]) + len(spec.warm) * sizes["validation"],
         compared=0,
         drawn=options.particles * (1 if alone else options.rollouts),
         refined=_CALLS_PER_EDIT * options.refinements,

@@ -17,6 +17,7 @@ __all__ = ["MOST_WARM", "PRESETS", "SamplerOptions", "Tier", "parse_options", "r
 Tier = Literal["strong", "cheap"]
 MOST_WARM: Final = 20
 _CLEAN_FLOOR: Final = 0.3
+_LONGEST_SHOWN: Final = 100
 
 PRESETS: Final[dict[Preset, SearchOptions]] = {
     "paper": SearchOptions(
@@ -140,11 +141,14 @@ _SEARCH: Final = frozenset(field.name for field in fields(SearchOptions)) - {"mi
 
 
 def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:
-    """Checks options that come from a file.
+    """Checks options that come from a file or the command line; a list may be one string there.
 
     Raises:
         InputError: One sentence naming the option and what it takes.
     """
+    named = values.get("warm_start")
+    if isinstance(named, str):
+        values = {**values, "warm_start": [named]}
     try:
         return SamplerOptions.model_validate(values)
     except ValidationError as error:
@@ -154,8 +158,13 @@ def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:
         if first["type"] == "extra_forbidden":
             raise InputError(f"`options` has no {name!r}; it takes {known}.") from None
         raise InputError(
-            f"`options.{name}` is wrong: {first['msg'].lower()} (got {first['input']!r})."
+            f"`options.{name}` is wrong: {first['msg'].lower()} (got {_shown(first['input'])})."
         ) from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def resolve_options(preset: Preset, options: SamplerOptions | None) -> SearchOptions:

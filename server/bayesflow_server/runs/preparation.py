@@ -42,8 +42,8 @@ async def prepare(request: RunRequest, workplace: Workplace) -> Prepared:
     """Checks and resolves a request.
 
     Raises:
-        InputError: The request is wrong, or its scorer gives expected answers less than 1.
-        NotFoundError: `warm_start` names what is not there.
+        InputError: The request is wrong, names what is not there, or its scorer gives expected
+            answers less than 1.
         ModelUnavailableError: A model cannot be used here.
     """
     task, prices = request.task, workplace.gateway.prices

@@ -24,7 +24,7 @@ from bayesflow_server.runs.roles import (
 )
 from bayesflow_server.runs.spec import RunSpec, baseline_source
 
-__all__ = ["RunRequest", "resolve", "spec_warnings"]
+__all__ = ["RunRequest", "check_recycling", "resolve", "spec_warnings"]
 
 # The paper's own setting; a model that takes no temperature drops it, and the run says so.
 _PRESET_TEMPERATURE: Final[dict[Preset, float]] = {"paper": 0.0}
@@ -86,11 +86,7 @@ def resolve(
             f"The preset 'client' belongs to optimizer='client', and the optimizer is "
             f"{optimizer!r}; use 'quick', 'balanced' or 'paper'."
         )
-    if options.recycle and optimizer != GRAMMAR:
-        raise InputError(
-            f"`options.recycle` takes a rollout for later steps, and {optimizer!r} does not write "
-            "rollouts by the law of its steps: leave it out, or use optimizer='grammar'."
-        )
+    check_recycling(options, optimizer)
     roles = resolve_roles(request.executor, optimizer, options, task.scorer, models)
     _check_grammar(request, roles)
     baseline = baseline_source(task)
@@ -124,6 +120,19 @@ def resolve(
         fields=dict(task.fields),
         guesses=(*task.guesses, *_guessed(request, optimizer)),
     )
+
+
+def check_recycling(options: SamplerOptions, optimizer: str) -> None:
+    """Makes sure that rollouts are recycled only where they have the law of later steps.
+
+    Raises:
+        InputError: The optimizer is not the grammar.
+    """
+    if options.recycle and optimizer != GRAMMAR:
+        raise InputError(
+            f"`options.recycle` takes a rollout for later steps, and {optimizer!r} does not write "
+            "rollouts by the law of its steps: leave it out, or use optimizer='grammar'."
+        )
 
 
 def _guessed(request: RunRequest, optimizer: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from bayesflow_sampler.types import Generation, RowSet, Workflow
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.errors import StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator, failure_line
-from bayesflow_server.evaluation.example import SPLITS, Row
+from bayesflow_server.evaluation.example import SPLITS, Row, Split
 from bayesflow_server.evaluation.feedback import StoredFeedback
 from bayesflow_server.evaluation.graders import ScoringTools
 from bayesflow_server.evaluation.outcomes import outcome_sentences, outcome_totals
@@ -31,7 +31,7 @@ from bayesflow_server.gateway.budget import Budget
 from bayesflow_server.gateway.gateway import Gateway, ModelSession
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operators
-from bayesflow_server.runs.estimate import most_executions
+from bayesflow_server.runs.estimate import closing_executions, most_executions
 from bayesflow_server.runs.progress import BestSoFar, Phase, PoolState, Progress
 from bayesflow_server.runs.proposals import ProposalBoard, Submissions
 from bayesflow_server.runs.purse import RunPurse
@@ -169,6 +169,7 @@ class Sitting:
     async def _search(self, evaluator: Evaluator, rows: dict[str, Sequence[Row]]) -> Archive:
         spec = self.spec
         shown = rows["demonstration"] or rows["validation"]
+        sizes: dict[Split, int] = {split: len(rows[split]) for split in SPLITS}
         prior, refiner = build_operators(spec, shown, self._hands(evaluator))
         search = Search(
             prior,
@@ -182,12 +183,7 @@ class Sitting:
                 admit_workflow(source, exec_code=spec.public_tests is not None)
                 for source in spec.warm
             ],
-            purse=RunPurse(
-                spec,
-                {split: len(rows[split]) for split in SPLITS},
-                self.budget,
-                lambda: self.progress.done,
-            ),
+            purse=RunPurse(spec, sizes, self.budget, lambda: self.progress.done),
         )
         pooled = prior.coherent and spec.options.weighting == "exact"
         archive = Archive(
@@ -200,7 +196,9 @@ class Sitting:
                 archive.add(generation)
                 await self._recorder.record_generation(generation)
                 self._update_pool(generation, archive)
-                if not generation.last:
+                if generation.last:  # perhaps before the last round that was planned
+                    self.progress.planned = self.progress.done + closing_executions(sizes)
+                else:
                     self._begin_round(generation.round + 1)
         return archive
 

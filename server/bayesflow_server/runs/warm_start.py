@@ -4,17 +4,19 @@ They enter the first round as refined candidates, never as draws of the prior: s
 edited and may win, and posterior and evidence stay those of the prior.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from bayesflow_server.errors import InputError, NotFoundError
 from bayesflow_server.runs.assembly import admit_workflow
-from bayesflow_server.runs.sources import source_given
+from bayesflow_server.runs.sources import LONGEST_SOURCE, source_given
 from bayesflow_server.store.store import Store
 
 __all__ = ["warm_sources"]
 
 _BEST_OF_A_RUN: Final = 5
+_LONGEST_NAME: Final = 200
 
 
 async def warm_sources(
@@ -28,20 +30,38 @@ async def warm_sources(
         exec_code: Whether workflows may run public tests.
 
     Raises:
-        NotFoundError: An id is unknown.
-        InputError: A run has no scored workflow yet, or a workflow cannot be used.
+        InputError: Nothing has that id or is at that path, a run has no scored workflow yet, or a
+            workflow cannot be used.
     """
     sources: dict[str, None] = {}
     for name in names:
-        found = await _best_of(name, store) if _is_run(name) else [await source_given(name, store)]
-        for source in found:
-            workflow = _admitted(source, name, exec_code=exec_code)
-            sources.setdefault(workflow)
+        for source in await _named(name, store):
+            # In a thread: it may be long, and other calls must not wait for it.
+            sources.setdefault(
+                await asyncio.to_thread(_admitted, source, name, exec_code=exec_code)
+            )
     return tuple(sources)
 
 
-def _is_run(name: str) -> bool:
-    return name.startswith("run_") and "\n" not in name
+async def _named(name: str, store: Store) -> list[str]:
+    """The sources that one entry stands for."""
+    if len(name) > LONGEST_SOURCE:
+        raise InputError(
+            f"`options.warm_start` has a source of more than {LONGEST_SOURCE:,} characters; no "
+            "workflow is that long."
+        )
+    if "\n" not in name:
+        if name.startswith("run_"):
+            return await _best_of(name, store)
+        if not name.startswith("wf_") and not name.endswith(".py"):
+            raise InputError(
+                f"`options.warm_start` has {_shown(name)}, which is neither a run id (run_…), nor "
+                "a workflow id (wf_…), nor the path of a .py file, nor a workflow's source."
+            )
+    try:
+        return [await source_given(name, store)]
+    except NotFoundError as error:
+        raise InputError(f"`options.warm_start`: {error}") from None
 
 
 async def _best_of(run_id: str, store: Store) -> list[str]:
@@ -49,9 +69,9 @@ async def _best_of(run_id: str, store: Store) -> list[str]:
     from bayesflow_server.runs.pool_view import StoredPool, view_pool
 
     if await store.run(run_id) is None:
-        raise NotFoundError(
-            f"`options.warm_start` names {run_id!r}, and there is no such run. Call list_runs to "
-            "see the runs there are."
+        raise InputError(
+            f"`options.warm_start` names {_shown(run_id)}, and there is no such run. Call "
+            "list_runs to see the runs there are."
         )
     pool = StoredPool(await store.pool(run_id), [], validation_rows=1, pool_rounds=True)
     ranked = [
@@ -76,5 +96,9 @@ def _admitted(source: str, name: str, *, exec_code: bool) -> str:
     try:
         return admit_workflow(source, exec_code=exec_code).source
     except InputError as error:
-        shown = name if "\n" not in name and len(name) <= 200 else "a source"
+        shown = "a source" if "\n" in name else _shown(name)
         raise InputError(f"`options.warm_start` ({shown}): {error}") from None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")

@@ -13,7 +13,12 @@ from pydantic import JsonValue, ValidationError
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.task import Preset, Task
-from bayesflow_server.evaluation.task_file import TaskFile, load_task_file, task_of
+from bayesflow_server.evaluation.task_file import (
+    TaskFile,
+    load_task_file,
+    task_of,
+    with_absolute_paths,
+)
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.check import NO_INSTRUCTIONS, TaskDraft
 from bayesflow_server.runs.options import parse_options
@@ -75,11 +80,13 @@ def asked_task(arguments: RunArguments) -> AskedTask:
         InputError: One sentence that says what is wrong, where, and what to do.
     """
     changes = _changes(arguments)
+    # Here a path is relative to where the command was given, in a task file to the file.
+    options = with_absolute_paths(parse_option_flags(arguments.options), Path.cwd())
     if _is_data(arguments.task):
         settings = TaskFile(
             instructions=NO_INSTRUCTIONS,
             examples=str(arguments.task.expanduser().absolute()),
-            options=parse_option_flags(arguments.options),
+            options=options,
             seed=arguments.seed or 0,
         ).model_copy(update=changes)
         task = task_of(settings, parse_options(settings.options).splits)
@@ -87,7 +94,7 @@ def asked_task(arguments: RunArguments) -> AskedTask:
     loaded = load_task_file(
         arguments.task,
         seed=arguments.seed,
-        options=parse_option_flags(arguments.options),
+        options=options,
         changes=changes,
     )
     settings, task = loaded.settings, loaded.task

@@ -33,6 +33,14 @@ def write_task_file(settings: TaskFile, path: Path) -> None:
     for name in ("examples", "grammar"):
         if isinstance(place := values.get(name), str):
             values[name] = _within(folder, place)
+    match values.get("options"):
+        case {"warm_start": str(entry)} as options:
+            values["options"] = {**options, "warm_start": _within(folder, entry)}
+        case {"warm_start": list(entries)} as options:
+            named = [_within(folder, one) if isinstance(one, str) else one for one in entries]
+            values["options"] = {**options, "warm_start": named}
+        case _:
+            pass
     try:
         with path.expanduser().open("x", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in _lines(values)))
