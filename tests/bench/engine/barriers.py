@@ -1,17 +1,18 @@
 """The control: the same search with a barrier after each phase.
 
-extend all | complete all | score all | refine | select. It makes the same draws, scores and edits
-as the shipped engine, with the shipped selection; only what may overlap is kept apart.
+extend all | complete all | score all | refine | select. It makes the same draws and edits as
+the shipped engine, with the shipped selection; only what may overlap is kept apart.
 """
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Prior, Refiner, Reward
-from bayesflow_sampler.randomness import uniform
+from bayesflow_sampler.randomness import permutation, uniform
+from bayesflow_sampler.refinement import KEPT
 from bayesflow_sampler.selection import select
 from bayesflow_sampler.types import Candidate, DrawKey, RowSet, Workflow
 
@@ -29,6 +30,7 @@ class BarrierSearch:
     refiner: Refiner
     options: SearchOptions
     seed: int
+    edits: list[Candidate] = field(default_factory=list[Candidate])
 
     async def run(self) -> None:
         """All rounds."""
@@ -54,7 +56,10 @@ class BarrierSearch:
             Candidate(workflow, evaluation, t, "prior")
             for workflow, evaluation in zip([*firsts, *rest], scored, strict=True)
         ]
+        if self.options.refinement == "archive":
+            pool += await self._rescored(rows)
         edits = await self._refine(t, pool, rows)
+        self.edits.extend(edits)
         scores = [evaluation.mean for evaluation in scored[: len(grown)]]
         if self.options.refinement == "inject":
             grown += [edit.workflow.prefix(t) for edit in edits]
@@ -75,12 +80,22 @@ class BarrierSearch:
             edits.append(Candidate(edit.workflow, evaluation, t, "refined", edit.parent_id))
         return edits
 
+    async def _rescored(self, rows: RowSet) -> list[Candidate]:
+        """The best edits of earlier rounds, as the shipped engine keeps them in the pool."""
+        kept = sorted(self.edits, key=lambda edit: -edit.evaluation.mean)[:KEPT]
+        scored = await _all(self.reward.score(edit.workflow, rows) for edit in kept)
+        return [
+            Candidate(edit.workflow, evaluation, edit.round, "refined", edit.parent_id)
+            for edit, evaluation in zip(kept, scored, strict=True)
+        ]
+
     def _rows(self, t: int) -> RowSet:
         """As many as the shipped engine scores on: all of them first, to fit beta, and last."""
         size = self.reward.size("validation")
         full = t == self.options.rounds or (t == 1 and self.options.inverse_temperature is None)
         count = size if full else min(size, self.options.minibatch or size)
-        return RowSet("validation", tuple(range(count)))
+        order = permutation(size, self.seed, "rows", t)
+        return RowSet("validation", tuple(sorted(order[:count])))
 
 
 async def _all(work: Iterable[Coroutine[object, object, _Result]]) -> list[_Result]:

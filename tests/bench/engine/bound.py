@@ -6,10 +6,9 @@ max(longest chain, work / C). Edits are made one after the other (with a lag of 
 written once m-1 is scored), after the scores of their round.
 
 - inject:  rounds and their edits strictly in turn, Σ_t [A_t + edits of t].
-- archive: a round needs the selection before it and no edit. For each t, what must lie before the
-  edits of t (growth up to t: paths or work / C), then the edits of t; the most of these is the
-  bound, and no less than all work / C. Where the edits of all rounds are one chain, the edits
-  before t lie before, too, and those after t behind.
+- archive: a round needs the selection before it and no edit. The edits of round t need its growth,
+  all edits before them, and the best of these scored again on the round's rows. No less than all
+  work up to there / C.
 """
 
 from dataclasses import dataclass
@@ -31,46 +30,41 @@ class _Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class _Round:
+    """Seconds that a round takes at least, and of its calls together.
+
+    Attributes:
+        growth: Of its draws and their scoring.
+        growth_work: Their calls together.
+        again: Of scoring edits of earlier rounds again.
+        edits: Its own edits.
+        edits_work: All calls for edits, those of scoring them again too.
+    """
+
     growth: float
     growth_work: float
+    again: float
     edits: tuple[_Edit, ...]
-
-    @property
-    def edits_work(self) -> float:
-        return sum(edit.work for edit in self.edits)
+    edits_work: float
 
 
-def lower_bound(
-    account: Account, options: SearchOptions, capacity: int, *, chained: bool = True
-) -> float:
+def lower_bound(account: Account, options: SearchOptions, capacity: int) -> float:
     """Seconds.
 
     Args:
         account: What the search drew and executed.
         options: Its settings.
         capacity: C, the most calls at once.
-        chained: Whether the archived edits of a round wait for those of the round before.
     """
     rounds = [_round(account, options, capacity, t) for t in range(1, options.rounds + 1)]
     if options.refinement == "inject":
         return sum(one.growth + _in_turn(one.edits, options.refiner_lag) for one in rounds)
-    lag = options.refiner_lag
-    return max(
-        _archive(rounds, lag, capacity, place, chained=chained) for place in range(len(rounds))
-    )
-
-
-def _archive(rounds: list[_Round], lag: int, capacity: int, place: int, *, chained: bool) -> float:
-    """What lies before the edits of the round at `place`, and the edits from there on."""
-    grown, before = rounds[: place + 1], rounds[:place]
-    paths = sum(one.growth for one in grown)
-    work = sum(one.growth_work for one in grown)
-    chain = list(rounds[place].edits)
-    if chained:
-        work += sum(one.edits_work for one in before)
-        chain += [edit for one in rounds[place + 1 :] for edit in one.edits]
-    total = sum(one.growth_work + one.edits_work for one in rounds) / capacity
-    return max(max(paths, work / capacity) + _in_turn(chain, lag), total)
+    grown = refined = work = 0.0
+    for one in rounds:
+        grown, work = grown + one.growth, work + one.growth_work
+        begun = max(grown, work / capacity, refined + one.again)
+        refined = begun + _in_turn(one.edits, options.refiner_lag)
+        work += one.edits_work
+    return max(refined, work / capacity)
 
 
 def _round(account: Account, options: SearchOptions, capacity: int, t: int) -> _Round:
@@ -85,7 +79,14 @@ def _round(account: Account, options: SearchOptions, capacity: int, t: int) -> _
         longest = max(longest, *paths)
         work += sum(account.writing[n] + sum(account.chains[n]) for n in [first, *rest])
     edits = [_edit(account, f"refine/{t}/{m}/0", capacity) for m in range(options.refinements)]
-    return _Round(max(longest, work / capacity), work, tuple(edits))
+    again = account.rescored.get(t, [])
+    return _Round(
+        growth=max(longest, work / capacity),
+        growth_work=work,
+        again=max(max(again, default=0.0), sum(again) / capacity),
+        edits=tuple(edits),
+        edits_work=sum(edit.work for edit in edits) + sum(again),
+    )
 
 
 def _edit(account: Account, name: str, capacity: int) -> _Edit:

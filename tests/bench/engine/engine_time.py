@@ -33,14 +33,14 @@ _CASES: Final = {
 
 
 def engine_time() -> list[Figure]:
-    """Every case at every C; then the lag; then the orders of waiting, where they matter."""
+    """Every case at every C; then the lag; then the orders of waiting, where C is small."""
     against_bound = [_against_bound(case, capacity) for case in _CASES for capacity in _CAPACITIES]
     cases = [case for case in _CASES if "K=2" not in case]
     lags = [_lag(case, capacity) for case in cases for capacity in _CAPACITIES]
     orders = [
         _order(case, capacity, name)
         for case in cases
-        for capacity in _CAPACITIES[:2]
+        for capacity in _CAPACITIES[:1]
         for name in DISCIPLINES
         if name != SHIPPED
     ]

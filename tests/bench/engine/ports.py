@@ -4,7 +4,7 @@ Every draw writes a workflow of its own, so no execution is ever shared and the 
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from bayesflow_sampler.grammar import PREAMBLE
@@ -23,11 +23,27 @@ class Account:
 
     Attributes:
         writing: Seconds of the optimizer calls of a draw, one after the other.
-        chains: Seconds of each example's calls together, of the workflow that was drawn.
+        chains: Seconds of each example's calls together, when what was drawn was first scored.
+        rescored: The same of edits that were scored again, by the round whose edits waited for it.
     """
 
     writing: dict[str, float] = field(default_factory=dict[str, float])
     chains: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    rescored: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+    _again: list[float] = field(default_factory=list[float])
+
+    def scored(self, name: str, chains: list[float]) -> None:
+        """Notes a scoring; only edits are scored more than once, before their round's first."""
+        if name in self.chains:
+            self._again += chains
+        else:
+            self.chains[name] = chains
+
+    def refined(self, key: DrawKey, seconds: float) -> None:
+        """Notes an edit."""
+        if key.particle == 0:
+            self.rescored[key.round], self._again = self._again, []
+        self.writing[key.text] = seconds
 
 
 @dataclass
@@ -88,9 +104,9 @@ class SlowRefiner:
     async def refine(self, pool: Sequence[Candidate], seen: Collection[str], key: DrawKey) -> Edit:
         del seen
         seconds = self.day.latencies.refining(key.text)
+        self.day.account.refined(key, sum(seconds))
         for one in seconds:
             await self.day.provider.serve(Call("refiner", refining=True), one)
-        self.day.account.writing[key.text] = sum(seconds)
         best = max(pool, key=lambda candidate: candidate.evaluation.mean).workflow
         edited = self.day.write(best.prefix(len(best) - 1), key)
         return Edit(edited, best.workflow_id)
@@ -98,17 +114,19 @@ class SlowRefiner:
 
 @dataclass(frozen=True)
 class SlowReward:
-    """Runs a workflow on all of its rows at once; a row is a chain of executor calls.
+    """Runs a workflow on all rows that are new to it at once; a row is a chain of executor calls.
 
     Attributes:
         day: The circumstances.
         rows: Validation rows.
-        slots: Executions that may be under way at once; None: any number.
+        room: Where an execution finds its place; None: there is room for all.
+        executed: The rows that each workflow has behind it.
     """
 
     day: Day
     rows: int
-    slots: Places | None = None
+    room: Callable[[Call], Places] | None = None
+    executed: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
 
     def size(self, split: str) -> int:
         return self.rows if split == "validation" else 0
@@ -116,9 +134,14 @@ class SlowReward:
     async def score(self, workflow: Workflow, rows: RowSet) -> Evaluation:
         name = workflow.workflow_id
         key = self.day.authors[name]
+        done = self.executed.setdefault(name, set())
+        new = [position for position in rows.positions if position not in done]
+        done.update(new)
+        chains = [self.day.latencies.chain(key.text, position) for position in new]
+        self.day.account.scored(key.text, [sum(chain) for chain in chains])
         async with asyncio.TaskGroup() as group:
-            for example in range(len(rows.positions)):
-                group.create_task(self._execute(key, example))
+            for chain in chains:
+                group.create_task(self._execute(key, chain))
         reward = uniform(self.day.latencies.seed, "reward", key.text)
         scores = (
             float(uniform(self.day.latencies.seed, key.text, row) < reward)
@@ -126,14 +149,13 @@ class SlowReward:
         )
         return Evaluation(name, rows, tuple(scores))
 
-    async def _execute(self, key: DrawKey, example: int) -> None:
-        chain = self.day.latencies.chain(key.text, example)
-        if self.slots is None:
+    async def _execute(self, key: DrawKey, chain: tuple[float, ...]) -> None:
+        call = Call("executor", key.kind == "refine")
+        if self.room is None:
             await self._chain(key, chain)
         else:
-            async with self.slots.place(Call("executor", key.kind == "refine")):
+            async with self.room(call).place(call):
                 await self._chain(key, chain)
-        self.day.account.chains.setdefault(key.text, []).append(sum(chain))
 
     async def _chain(self, key: DrawKey, chain: tuple[float, ...]) -> None:
         for done, seconds in enumerate(chain):

@@ -5,8 +5,9 @@ The shipped server lets calls and executions through in the order of coming, and
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.smc import Search
@@ -31,10 +32,6 @@ def _refining_first(call: Call) -> tuple[float, ...]:
     return (not call.refining, call.role == "executor")
 
 
-def _growth_first(call: Call) -> tuple[float, ...]:
-    return (call.refining, call.role == "executor")
-
-
 def _longest_first(call: Call) -> tuple[float, ...]:
     return (not call.refining, call.role == "executor", -call.left)
 
@@ -44,23 +41,30 @@ class Discipline(NamedTuple):
 
     Attributes:
         urgency: Sorts the calls that wait.
-        limited: At most 2·C + 2 executions are under way, as the shipped evaluator has it.
-        slots: Sorts the executions that wait for that room.
+        executions: `shared`: 2·C + 2 in all, in the order of coming. `apart`: as many again for
+            those that score edits. `any`: no limit.
     """
 
     urgency: Urgency
-    limited: bool = False
-    slots: Urgency = _in_order
+    executions: Literal["shared", "apart", "any"]
+
+    def room(self, capacity: int) -> Callable[[Call], Places] | None:
+        """Where an execution finds its place."""
+        if self.executions == "any":
+            return None
+        growth = Places(2 * capacity + 2, _in_order)
+        edits = Places(2 * capacity + 2, _in_order) if self.executions == "apart" else growth
+        return lambda call: edits if call.refining else growth
 
 
 SHIPPED: Final = "in order"
 DISCIPLINES: Final = {
-    SHIPPED: Discipline(_in_order, limited=True),
-    "in order, executions unlimited": Discipline(_in_order),
-    "refining first, executions in order": Discipline(_refining_first, limited=True),
-    "refining first": Discipline(_refining_first, True, _refining_first),
-    "growth first": Discipline(_growth_first, True, _growth_first),
-    "refining first, then the longest rest (an oracle)": Discipline(_longest_first),
+    SHIPPED: Discipline(_in_order, "shared"),
+    "in order, executions unlimited": Discipline(_in_order, "any"),
+    "refining first, executions in order": Discipline(_refining_first, "shared"),
+    "refining first, its executions apart": Discipline(_refining_first, "apart"),
+    "refining first, executions unlimited": Discipline(_refining_first, "any"),
+    "refining first, then the longest rest (an oracle)": Discipline(_longest_first, "any"),
 }
 
 
@@ -100,8 +104,7 @@ async def _trial(
 ) -> Trial:
     provider = Provider(Places(capacity, discipline.urgency))
     day = Day(Latencies(seed), provider, options.rounds)
-    slots = Places(2 * capacity + 2, discipline.slots) if discipline.limited else None
-    reward = SlowReward(day, ROWS, slots)
+    reward = SlowReward(day, ROWS, discipline.room(capacity))
     prior, refiner = SlowPrior(day), SlowRefiner(day)
     if barriers:
         await BarrierSearch(prior, reward, refiner, options, seed).run()
