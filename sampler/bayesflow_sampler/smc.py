@@ -111,6 +111,9 @@ class Search:
         try:
             async with asyncio.TaskGroup() as group:
                 await _Course(self, group, finished).run()
+        except ExceptionGroup as errors:
+            # An error passes through every task that waits for it; it is told once.
+            raise errors.derive(list(dict.fromkeys(errors.exceptions))) from None
         finally:
             finished.put_nowait(None)
 
