@@ -32,8 +32,9 @@ bench: $(VENV)/.dev  ## goal, figure, met or missed; asserts nothing
 	$(BIN)/bayesflow-mcp pull smollm2
 	$(BIN)/python tests/bench/run.py $(FLAGS)
 
-docs: $(VENV)/.dev  ## the tools reference, from the code
+docs: $(VENV)/.dev  ## the tools reference and the algorithm's numbers and plot, from the code
 	$(BIN)/python docs/make_tools.py
+	$(BIN)/python docs/make_algorithm.py
 
 clean:
 	rm -rf $(VENV) out build dist

@@ -12,6 +12,7 @@ import pytest
 
 from bayesflow_sampler import selection, succession
 from bayesflow_sampler.archive import Archive, Posterior
+from bayesflow_sampler.errors import WeightError
 from bayesflow_sampler.grammar import PREAMBLE, Grammar, Production
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Refiner, Reward, Suggestions
@@ -88,6 +89,7 @@ class Enumeration:
         suggestions: Hands workflows in.
         warm: Workflows to start with.
         coherent: Whether the prior says that it is.
+        may_end: A search may end because no particle has a weight; it has no generations then.
     """
 
     toy: Toy
@@ -97,6 +99,7 @@ class Enumeration:
     suggestions: Suggestions | None = None
     warm: Sequence[Workflow] = ()
     coherent: bool = True
+    may_end: bool = False
 
     async def expect(
         self,
@@ -109,11 +112,19 @@ class Enumeration:
         for tape in every_tape():
             monkeypatch.setattr(selection, "resample", enumerated_resample(tape))
             monkeypatch.setattr(succession, "uniform", enumerated_shuffles(tape))
-            for name, weight in measure(await run(self._search(tape))).items():
+            for name, weight in measure(await self._run(tape)).items():
                 total[name] = total.get(name, 0.0) + tape.probability * weight
             mass += tape.probability
         assert mass == approx(1.0, abs=1e-12)
         return total
+
+    async def _run(self, tape: Tape) -> list[Generation]:
+        try:
+            return await run(self._search(tape))
+        except* WeightError:
+            if not self.may_end:
+                raise
+        return []
 
     def _search(self, tape: Tape) -> Search:
         return Search(

@@ -264,8 +264,10 @@ async def test_decision_04_a_short_workflows_minibatch_reward_is_completed_in_th
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 async def test_decision_05_the_last_round_takes_all_that_is_left_as_its_step(rounds: int) -> None:
     search = await watched(replace(PLAIN, rounds=rounds))
-    last = search.generations[-1]
+    *earlier, last = search.generations
 
+    for generation in earlier:
+        assert {len(particle.prefix) for particle in generation.particles} == {generation.round}
     assert search.prefixes("complete", rounds) == {}
     for particle in last.particles:
         assert len(particle.prefix) == 4
@@ -311,7 +313,14 @@ async def test_decision_11_an_outage_ends_the_search_and_is_never_a_score(fails_
     assert flaky.calls >= fails_at
     if isinstance(ended.value, ExceptionGroup):
         assert ended.group_contains(ConnectionError, match="429")
+    kept = len(journal.draws)
+    prior = CountingPrior(GrammarPrior(TOY.grammar, 0))
     whole = await run(search_over(TOY, OUTAGE, reward=reward, refiner=REFINER))
-    resumed = search_over(TOY, OUTAGE, reward=reward, refiner=REFINER, journal=journal)
+    resumed = search_over(TOY, OUTAGE, prior=prior, reward=reward, refiner=REFINER, journal=journal)
     assert found == whole[: len(found)]
     assert await run(resumed) == whole
+    # What was drawn before is not drawn again: N·K·(T−1) + N draws and T·M edits in all.
+    assert kept > 0
+    assert len(journal.draws) == 5 * 3 + 5 + 2
+    edits = sum(key.startswith("refine") for key in list(journal.draws)[kept:])
+    assert len(prior.asked) == len(journal.draws) - kept - edits

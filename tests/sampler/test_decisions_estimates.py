@@ -217,25 +217,22 @@ async def test_decision_14_a_workflow_enters_estimates_with_its_full_score_or_no
     assert math.exp(posterior.log_evidence) == approx(sum(weights))
 
 
-async def test_decision_14_a_round_is_pooled_once_all_its_clean_rollouts_are_fully_scored() -> None:
-    archive = Archive(24)
-    generations = await minibatches()
-    for generation in generations:
-        archive.add(generation)
+async def test_decision_14_a_round_counts_by_its_plan_and_not_because_of_its_rewards() -> None:
+    """To pool whatever turns out to be fully scored would choose rounds by their rewards."""
     everything = RowSet("validation", tuple(range(24)))
-    first = [c.workflow for p in generations[0].particles for c in p.rollouts]
-    *most, left = [w for w in first if archive.full_reward(w.workflow_id) is None]
-    for workflow in most:
-        if workflow != left:
-            archive.add_evaluation(await NOISY.score(workflow, everything))
-    before = archive.posterior(6.0)
-    archive.add_evaluation(await NOISY.score(left, everything))
-    after = archive.posterior(6.0)
-
-    assert before is not None
-    assert after is not None
-    assert 1 not in before.rounds
-    assert 1 in after.rounds
+    for beta, rounds in ((6.0, (4,)), (None, (1, 4))):
+        archive = Archive(24)
+        generations = await minibatches(replace(MINIBATCH, inverse_temperature=beta))
+        for generation in generations:
+            archive.add(generation)
+            assert generation.counts == (generation.round in rounds)
+        before = archive.posterior(6.0)
+        for entry in list(archive.entries.values()):
+            archive.add_evaluation(await NOISY.score(entry.workflow, everything))
+        after = archive.posterior(6.0)
+        assert before is not None
+        assert before == after
+        assert before.rounds == rounds
 
 
 # --- 15: the archive ----------------------------------------------------------------------------

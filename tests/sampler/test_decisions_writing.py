@@ -8,11 +8,13 @@ from bayesflow_sampler.llm_refiner import LLMRefiner
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.prior import LLMPrior, is_unusable
 from bayesflow_sampler.prompts import TaskBrief, Trace, load_templates
+from bayesflow_sampler.refiner import GrammarRefiner
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, Generation, RowSet, Workflow
 from fakes.approx import approx
 from fakes.search_ports import MemoryJournal, NoRefiner, TableReward
 from fakes.searches import run
+from fakes.toys import make_toy
 from fakes.writers import PolicyChecker, ScriptedWriter, fenced
 
 # --- 9: the textual gradient --------------------------------------------------------------------
@@ -97,6 +99,22 @@ async def test_decision_09_an_edit_seen_before_is_asked_again_at_most_twice() ->
     ):
         titles, model, _ = await refined(everything, seen)
         assert (titles, len(model.asked)) == (expected, calls)
+
+
+async def test_decision_09_the_grammars_edit_is_made_again_at_most_twice_too() -> None:
+    toy = make_toy("abcd", 3, seed=4)
+    rows = RowSet("validation", (0,))
+    pool = [
+        Candidate(leaf.workflow, Evaluation(leaf.workflow.workflow_id, rows, (0.5,)), 1, "prior")
+        for leaf in toy.leaves[:3]
+    ]
+    refiner, key = GrammarRefiner(toy.grammar, 2), DrawKey("refine", 1, 0)
+    tried: list[str] = []
+    for _ in range(5):
+        tried.append((await refiner.refine(pool, tried, key)).workflow.workflow_id)
+
+    assert len(set(tried[:3])) == 3
+    assert tried[3:] == [tried[2]] * 2
 
 
 async def test_decision_09_the_workflow_that_is_edited_is_no_edit_of_itself() -> None:

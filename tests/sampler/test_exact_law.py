@@ -18,7 +18,7 @@ from bayesflow_sampler.selection import Selection
 from bayesflow_sampler.tempering import temper
 from bayesflow_sampler.types import Generation
 from fakes.approx import approx
-from fakes.exact_laws import Enumeration, Measure, expected, shipped, target
+from fakes.exact_laws import Enumeration, Measure, expected, shipped, target, toy_of
 from fakes.search_ports import RowReward
 from fakes.toys import Toy, make_toy
 
@@ -196,3 +196,25 @@ async def test_minibatch_scores_steer_without_moving_any_expectation(
 
     full = {name: reward.full(name) for name in TOY.rewards}
     assert found == approx(target(TOY, BETA, full), abs=1e-12)
+
+
+# --- rewards of -inf --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rollouts", [1, 2])
+async def test_a_reward_of_minus_infinity_takes_nothing_from_its_prefix(
+    monkeypatch: pytest.MonkeyPatch, rollouts: int
+) -> None:
+    """All that is missing is where the search gives up in round 1, as no rollout has a weight.
+
+    That is known in closed form: all rollouts are "aa", and what was left to come is V("a").
+    """
+    toy = toy_of({"aa": (0.3, -math.inf), "ab": (0.2, 1.0), "ba": (0.35, 0.5), "bb": (0.15, 0.0)})
+    case = Enumeration(toy, replace(EXACT, rollouts=rollouts), may_end=True)
+
+    found = await case.expect(monkeypatch, shipped(BETA))
+
+    both = 0.5 * (0.3 / 0.5) ** rollouts
+    given_up = both**2 * (0.2 / 0.5) * math.exp(BETA)
+    assert given_up > 0.01
+    assert math.fsum(found.values()) == approx(toy.evidence(BETA) - given_up, abs=1e-12)

@@ -37,7 +37,7 @@ def make(store: Store, sandbox: Sandbox) -> Make:
     return build
 
 
-async def test_the_worst_rows_come_first_and_equal_ones_by_position(make: Make) -> None:
+async def test_decision_09_the_worst_rows_come_first_and_equal_ones_by_position(make: Make) -> None:
     evaluator = make()
     done = await evaluator.score(WORKFLOW, ALL)
     feedback: Feedback = StoredFeedback(evaluator)
