@@ -138,6 +138,10 @@ def _select(
     options: SearchOptions,
     seed: int,
 ) -> Selection:
+    if options.islands > 1 and max(scores) == -math.inf:
+        # Other islands may have weight: this one goes on as it is, which is proper too.
+        kept = range(options.particles // options.islands)
+        return Selection(tuple(kept), tuple(entries[i].log_weight for i in kept), resampled=False)
     path = (number,) if options.islands == 1 else (number, island)
     try:
         return select(

@@ -150,20 +150,30 @@ async def test_refinements_that_all_islands_share_do_not_correlate_them(
     check(found, SMALL.evidence(BETA))
 
 
-@SLOW
+@pytest.mark.parametrize(
+    ("words", "given_up"),
+    [
+        # The search gives up only where all four rollouts are "bc", with V("b") still to come.
+        pytest.param(
+            {"a": (0.35, 0.5), "bc": (0.25, -math.inf), "bd": (0.4, 0.1)},
+            0.25**4 * (0.4 / 0.65) * math.exp(BETA * 0.1),
+            marks=SLOW,
+        ),
+        # The short word is whole: an island of nothing else has an estimate of zero.
+        ({"a": (0.4, -math.inf), "b": (0.35, 0.1), "c": (0.25, 0.9)}, 0.0),
+    ],
+    ids=["prefixes", "whole words"],
+)
 async def test_an_island_without_any_weight_goes_on_beside_the_others(
     monkeypatch: pytest.MonkeyPatch,
+    words: dict[str, tuple[float, float]],
+    given_up: float,
 ) -> None:
-    """Two rollouts of -inf say nothing of what else their prefixes may become.
-
-    The search gives up only where all four rollouts are "bc", with V("b") still to come.
-    """
-    toy = toy_of({"a": (0.35, 0.5), "bc": (0.25, -math.inf), "bd": (0.4, 0.1)})
+    toy = toy_of(words)
     case = Enumeration(toy, ISLANDS, may_end=True)
 
     found = await case.expect(monkeypatch, lambda g: moments(BETA)(g) if g else {})
 
-    given_up = 0.25**4 * (0.4 / 0.65) * math.exp(BETA * 0.1)
     assert found["first"] == approx(toy.evidence(BETA) - given_up, abs=1e-12)
     assert found["second"] == approx(toy.evidence(BETA) - given_up, abs=1e-12)
 
