@@ -108,7 +108,7 @@ async def test_decision_09_the_grammars_edit_is_made_again_at_most_twice_too() -
         Candidate(leaf.workflow, Evaluation(leaf.workflow.workflow_id, rows, (0.5,)), 1, "prior")
         for leaf in toy.leaves[:3]
     ]
-    refiner, key = GrammarRefiner(toy.grammar, 2), DrawKey("refine", 1, 0)
+    refiner, key = GrammarRefiner(toy.grammar, 3), DrawKey("refine", 1, 0)
     tried: list[str] = []
     for _ in range(5):
         tried.append((await refiner.refine(pool, tried, key)).workflow.workflow_id)
