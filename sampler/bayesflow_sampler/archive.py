@@ -66,7 +66,8 @@ class Posterior(NamedTuple):
     Attributes:
         probability: Posterior probability of each workflow id; they sum to 1.
         log_evidence: log Ẑ, averaged over the pooled rounds.
-        effective_sample_size: ESS of the pooled draws.
+        effective_sample_size: ESS of the pooled draws, as if they were independent: an upper
+            bound, for draws of different rounds share ancestors.
         rounds: The rounds that were pooled.
         island_evidence: log Ẑ of each island, averaged over the pooled rounds; -inf where it has
             no clean lineage left.
@@ -210,7 +211,7 @@ class Archive:
         workflow_id = candidate.workflow.workflow_id
         known = self.entries.get(workflow_id)
         if known is None or (candidate.clean and not known.clean):
-            scores = {} if known is None else known.scores
+            scores, failure = ({}, None) if known is None else (known.scores, known.failure)
             known = Entry(
                 candidate.workflow,
                 scores,
@@ -218,7 +219,7 @@ class Archive:
                 candidate.origin,
                 candidate.parent_id,
                 candidate.clean,
-                None,
+                failure,
             )
             self.entries[workflow_id] = known
         self.add_evaluation(candidate.evaluation)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 from bayesflow_sampler.archive import Archive, Draw, draws_of, weigh
 from bayesflow_sampler.types import (
@@ -29,9 +30,19 @@ def candidate(
     return Candidate(workflow, evaluation, number, origin, clean=clean)
 
 
-def particle(log_weight: float, *rollouts: Candidate, clean: bool = True) -> Particle:
+def particle(
+    log_weight: float, *rollouts: Candidate, clean: bool = True, island: int = 0
+) -> Particle:
     return Particle(
-        rollouts[0].workflow, log_weight, 0.0, 0.0, rollouts, clean, ancestor=-1, terminal=False
+        rollouts[0].workflow,
+        log_weight,
+        0.0,
+        0.0,
+        rollouts,
+        clean,
+        -1,
+        terminal=False,
+        island=island,
     )
 
 
@@ -47,8 +58,8 @@ def generation(
     )
 
 
-def archive_of(*generations: Generation, pool_rounds: bool = True) -> Archive:
-    archive = Archive(2, pool_rounds=pool_rounds)
+def archive_of(*generations: Generation, pool_rounds: bool = True, islands: int = 1) -> Archive:
+    archive = Archive(2, pool_rounds=pool_rounds, islands=islands)
     for one in generations:
         archive.add(one)
     return archive
@@ -222,6 +233,16 @@ def test_a_clean_prior_draw_supersedes_a_refinement_and_not_the_other_way() -> N
     assert entry.scores == {0: 1.0, 1: 0.0}
 
 
+def test_a_failure_is_not_forgotten_when_a_clean_draw_supersedes_a_refinement() -> None:
+    archive = Archive(3)
+    refined = candidate(A, 0.0, rows=(0,), clean=False, origin="refined", failure="NameError")
+    archive.add_candidate(refined)
+    archive.add_candidate(candidate(A, 0.0, rows=(1,), failure="NameError", number=2))
+
+    assert archive.entries[A.workflow_id].failure == "NameError"
+    assert archive.full_reward(A.workflow_id) == 0.0
+
+
 def test_refinements_are_entries_but_never_draws() -> None:
     refined = candidate(C, 1.0, 1.0, clean=False, origin="refined")
     archive = archive_of(
@@ -238,3 +259,83 @@ def test_stored_draws_are_weighed_as_the_archive_weighs_them() -> None:
 
     assert weigh(archive.draws, rewards, 2.0) == archive.posterior(2.0)
     assert weigh([], {}, 2.0) is None
+
+
+def test_a_round_that_only_its_rewards_had_scored_in_full_is_kept_and_not_pooled() -> None:
+    tied = replace(SECOND, counts=False)
+    archive = archive_of(FIRST, tied)
+
+    assert archive.posterior(2.0) == archive_of(FIRST).posterior(2.0)
+    assert C.workflow_id in archive.entries
+    unclean = particle(0.0, candidate(C, 1.0, 1.0, clean=False), clean=False)
+    extinct = replace(generation(2, unclean), counts=False)
+    assert archive_of(FIRST, extinct).posterior(2.0) == archive_of(FIRST).posterior(2.0)
+
+
+# --- rewards of -inf --------------------------------------------------------------------------
+
+
+def test_draws_of_weight_zero_still_count_among_the_n() -> None:
+    nothing = particle(0.0, candidate(B, -math.inf, -math.inf))
+    posterior = archive_of(generation(1, particle(0.0, candidate(A, 1.0, 1.0)), nothing)).posterior(
+        2.0
+    )
+    assert posterior is not None
+
+    assert posterior.probability == {A.workflow_id: 1.0, B.workflow_id: 0.0}
+    assert posterior.log_evidence == approx(2.0 - math.log(2))
+    assert posterior.effective_sample_size == approx(1.0)
+
+
+def test_draws_that_all_have_a_weight_of_zero_make_no_posterior() -> None:
+    nothing = particle(0.0, candidate(B, -math.inf, -math.inf))
+
+    assert archive_of(generation(1, nothing, nothing)).posterior(2.0) is None
+
+
+# --- islands ----------------------------------------------------------------------------------
+
+
+def test_the_evidence_of_islands_averages_to_the_whole_and_their_spread_is_its_error() -> None:
+    """By hand: three islands of one particle, R = 1, ½, 0 and β = 2; two rounds alike."""
+    rewards = ((A, 1.0), (B, 0.5), (C, 0.0))
+    rounds = [
+        generation(
+            number,
+            *(
+                particle(0.1, candidate(workflow, reward, reward), island=island)
+                for island, (workflow, reward) in enumerate(rewards)
+            ),
+        )
+        for number in (1, 2)
+    ]
+    apart = [math.exp(0.1 + 2.0 * reward) for _, reward in rewards]
+    mean = sum(apart) / 3
+    error = math.sqrt(sum((each - mean) ** 2 for each in apart) / 2 / 3)
+
+    for pool_rounds in (True, False):
+        posterior = archive_of(*rounds, pool_rounds=pool_rounds, islands=3).posterior(2.0)
+        assert posterior is not None
+        assert [math.exp(each) for each in posterior.island_evidence] == approx(apart)
+        assert math.exp(posterior.log_evidence) == approx(mean)
+        assert posterior.relative_error == approx(error / mean)
+
+
+def test_one_island_has_no_standard_error_to_report() -> None:
+    posterior = archive_of(FIRST, SECOND).posterior(2.0)
+    assert posterior is not None
+
+    assert posterior.relative_error is None
+    assert posterior.island_evidence == approx((posterior.log_evidence,))
+
+
+def test_an_island_without_a_clean_lineage_counts_as_zero_in_the_error_too() -> None:
+    """Shares of the mean are 2 and 0: their standard deviation is √2, over √2 islands 1."""
+    unclean = particle(0.0, candidate(C, 1.0, 1.0, clean=False), clean=False, island=1)
+    one = generation(1, particle(0.0, candidate(A, 1.0, 1.0)), unclean)
+    posterior = archive_of(one, islands=2).posterior(2.0)
+    assert posterior is not None
+
+    assert posterior.island_evidence == approx((2.0, -math.inf))
+    assert posterior.log_evidence == approx(2.0 - math.log(2))
+    assert posterior.relative_error == approx(1.0)
