@@ -99,6 +99,24 @@ async def test_what_paper_weighting_overrates_z_by_is_the_same_for_every_scheme(
     assert math.fsum(found.values()) / STOPPING.evidence(BETA) - 1 == approx(0.13338979, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("rounds", "excess"),
+    [(1, 0.0), (2, 0.02197460), pytest.param(3, 0.05160923, marks=pytest.mark.slow)],
+)
+async def test_paper_weighting_overrates_z_by_more_with_every_round(
+    monkeypatch: pytest.MonkeyPatch, rounds: int, excess: float
+) -> None:
+    """With one round nothing is selected. Exact weighting is right for the same words."""
+    toy = toy_of({"ab": (0.4, 0.5), "acd": (0.25, 1.0), "ace": (0.15, 0.0), "b": (0.2, 0.3)})
+    options = replace(EXACT, rounds=rounds)
+
+    exact = await expected(monkeypatch, toy, options, shipped(BETA))
+    paper = await expected(monkeypatch, toy, replace(options, weighting="paper"), shipped(BETA))
+
+    assert exact == approx(target(toy, BETA), abs=1e-12)
+    assert math.fsum(paper.values()) / toy.evidence(BETA) - 1 == approx(excess, abs=1e-8)
+
+
 # --- the trigger and tempering ----------------------------------------------------------------
 
 

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from bayesflow_sampler import succession
 from bayesflow_sampler.options import SearchOptions
+from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.resampling import Resampling
 from bayesflow_sampler.types import Generation
 from fakes.approx import approx
@@ -25,6 +27,7 @@ from fakes.exact_laws import (
     toy_of,
 )
 from fakes.search_ports import RowReward, ScriptedRefiner, TableReward
+from fakes.searches import run, search_over
 from fakes.toys import make_toy
 
 BETA = 2.0
@@ -176,6 +179,23 @@ async def test_an_island_without_any_weight_goes_on_beside_the_others(
 
     assert found["first"] == approx(toy.evidence(BETA) - given_up, abs=1e-12)
     assert found["second"] == approx(toy.evidence(BETA) - given_up, abs=1e-12)
+
+
+async def test_no_two_islands_share_a_random_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the enumeration takes for granted: it draws each selection by itself."""
+    asked: list[tuple[object, ...]] = []
+
+    def noted(seed: int, *path: str | int) -> float:
+        asked.append(path)
+        return uniform(seed, *path)
+
+    monkeypatch.setattr(succession, "uniform", noted)
+    options = replace(ISLANDS, particles=6, islands=3, rounds=3, rollouts=2, recycle=True)
+    await run(search_over(make_toy("ab", 3, seed=2), options))
+
+    assert len(set(asked)) == len(asked)
+    assert sum(path[0] == "select" for path in asked) == 2 * 3
+    assert any(path[0] == "recycle" for path in asked)
 
 
 @SLOW
