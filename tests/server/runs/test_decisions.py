@@ -14,9 +14,9 @@ from bayesflow_server.evaluation.task import Preset, load_task
 from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.models.chat import ChatRequest
 from bayesflow_server.runs.options import PRESETS, SamplerOptions
-from bayesflow_server.runs.pool_view import PoolView, view_pool
+from bayesflow_server.runs.pool_view import PoolView, StoredPool, view_pool
 from bayesflow_server.runs.request import resolve, spec_warnings
-from bayesflow_server.store.records import PoolRow
+from bayesflow_server.store.records import PoolEntry, PoolRow, RoundRecord, SummaryRecord
 from fakes.approx import approx
 from fakes.llm_runs import WRITER, Ended, House, WaywardModel, asked
 from fakes.models import FakeModel, FakeRegistry
@@ -236,6 +236,30 @@ async def test_decision_14_a_partly_scored_workflow_has_no_posterior_probability
     assert view.posterior is not None
     assert view.posterior.rounds == (3,)
     assert sum(share or 0.0 for share in shares.values()) == approx(1.0)
+
+
+def test_decision_14_a_stored_round_with_a_partly_scored_draw_is_left_out() -> None:
+    """Also of a run that an earlier release left behind, whose rounds list every draw."""
+    rows, rounds = list[PoolRow](), list[RoundRecord]()
+    for number, name, scored in ((1, "partly", 4), (2, "full", 10), (3, "failed", 4)):
+        failed = name == "failed"
+        summary = SummaryRecord("run", name, "validation", scored, 0.5, 0.2, failed=failed)
+        rows.append(PoolRow(PoolEntry("run", name, number, "prior"), "[]", summary))
+        stats = {
+            "round": number,
+            "inverse_temperature": 2.0,
+            "fully_scored": number > 1,
+            "draws": [[name, 0.0]],
+            "clean_share": 1.0,
+            "ancestors": [],
+        }
+        rounds.append(RoundRecord("run", number, json.dumps(stats)))
+    view = view_pool(StoredPool(rows, rounds, validation_rows=10, pool_rounds=True))
+
+    assert view.posterior is not None
+    # What does not run at all is worth 0 on every row: it need not be run on all of them.
+    assert view.posterior.rounds == (2, 3)
+    assert set(view.posterior.probability) == {"full", "failed"}
 
 
 # --- 15: the archive ----------------------------------------------------------------------------
