@@ -28,7 +28,7 @@ from fakes.exact_laws import (
 )
 from fakes.search_ports import RowReward, ScriptedRefiner, TableReward
 from fakes.searches import run, search_over
-from fakes.toys import make_toy
+from fakes.toys import Toy, make_toy
 
 BETA = 2.0
 TOY = make_toy("ab", 2, seed=6)
@@ -308,3 +308,31 @@ async def test_rounds_are_pooled_by_plan_and_a_tie_does_not_choose_them(
     assert full_rounds == {(1, 3), (1, 2, 3)}
     assert found["shipped"] == approx(ALIKE.evidence(20.0), abs=1e-12)
     assert found["all"] / ALIKE.evidence(20.0) == approx(1.03066694, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("toy", "pool_rounds", "stopped", "excess"),
+    [
+        (TOY, False, 0.54909738, 0.02208659),
+        (TOY, True, 0.54909738, 0.01104330),
+        (make_toy("ab", 2, seed=2), False, 0.37181189, -0.00684685),
+    ],
+)
+async def test_a_stop_that_depends_on_the_rewards_biases_the_evidence(
+    monkeypatch: pytest.MonkeyPatch, toy: Toy, pool_rounds: bool, stopped: float, excess: float
+) -> None:
+    """As its decision says: where the best is high already the search stops and Ẑ stays as it is.
+
+    Mostly upwards, but not always.
+    """
+    options = replace(FITTED, inverse_temperature=BETA, rollouts=1, tolerance=0.01)
+    case = Enumeration(toy, options, TableReward(toy.rewards, rows=100))
+    inner = shipped(BETA, rows=100, pool_rounds=pool_rounds)
+
+    def measure(generations: Sequence[Generation]) -> Measure:
+        return {"stopped": float(len(generations) == 1), **inner(generations)}
+
+    found = await case.expect(monkeypatch, measure)
+
+    assert found.pop("stopped") == approx(stopped, abs=1e-8)
+    assert math.fsum(found.values()) / toy.evidence(BETA) - 1 == approx(excess, abs=1e-8)

@@ -18,7 +18,7 @@ from bayesflow_sampler.resampling import Resampling
 from bayesflow_sampler.types import Candidate, DrawKey, Generation, Workflow
 from fakes.approx import approx
 from fakes.exact_laws import Enumeration, Handed, Measure, shipped, target
-from fakes.search_ports import ScriptedRefiner
+from fakes.search_ports import RowReward, ScriptedRefiner
 from fakes.toys import Toy, make_toy
 
 BETA = 2.0
@@ -139,6 +139,20 @@ async def test_the_floor_raises_the_share_of_clean_lineages(
         shares.append((await case.expect(monkeypatch, clean))["clean"])
 
     assert shares == approx([0.71542539, 0.72280034, 1.2], abs=1e-8)
+
+
+async def test_refined_workflows_that_a_minibatch_scores_bend_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    best = best_of(TOY)
+    reward = RowReward(TOY.rewards, rows=5, seed=7)
+    options = replace(INJECT, minibatch=2, clean_floor=0.3)
+    case = Enumeration(TOY, options, reward, lambda: ScriptedRefiner([best]))
+
+    found = await case.expect(monkeypatch, shipped(BETA, rows=5))
+
+    full = {name: reward.full(name) for name in TOY.rewards}
+    assert found == approx(target(TOY, BETA, full), abs=1e-12)
 
 
 # --- all lineages -----------------------------------------------------------------------------

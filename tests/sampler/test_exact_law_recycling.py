@@ -17,7 +17,7 @@ from bayesflow_sampler.resampling import Resampling
 from fakes.approx import approx
 from fakes.enumeration import enumerated_shuffles, every_tape
 from fakes.exact_laws import Enumeration, expected, shipped, target, toy_of
-from fakes.search_ports import ScriptedRefiner
+from fakes.search_ports import RowReward, ScriptedRefiner
 from fakes.toys import Toy, make_toy
 
 BETA = 2.0
@@ -106,6 +106,19 @@ async def test_recycling_goes_with_what_else_steers_selection(
     found = await case.expect(monkeypatch, shipped(BETA, pool_rounds=True))
 
     assert found == approx(target(TOY, BETA), abs=1e-12)
+
+
+async def test_minibatches_score_recycled_rollouts_again_and_bend_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reward = RowReward(TOY.rewards, rows=5, seed=7)
+    case = Enumeration(TOY, replace(RECYCLE, minibatch=2), reward)
+
+    found = await case.expect(monkeypatch, shipped(BETA, rows=5))
+
+    full = {name: reward.full(name) for name in TOY.rewards}
+    assert len(set(full.values())) > 2
+    assert found == approx(target(TOY, BETA, full), abs=1e-12)
 
 
 async def test_siblings_that_share_one_random_rollout_are_unbiased(
