@@ -36,8 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Benches: goal, figure, met or missed.")
     parser.add_argument("--seeds", default=_SEEDS, help="seeds of the arithmetic bench")
     parser.add_argument("--landscapes", type=int, default=60, help="of the sampler's benches")
+    parser.add_argument("--blind-edits", action="store_true", help="in the sampler's benches")
     parser.add_argument("--only", help="names of benches, separated by commas")
     options = parser.parse_args()
+    informed = not options.blind_edits
     seeds = [int(seed) for seed in options.seeds.split(",")]
     benches: dict[str, Callable[[], list[Figure]]] = {
         "cold_start": cold_start,
@@ -52,9 +54,13 @@ def main() -> None:
         "single_call": single_call,
         "engine_time": engine_time,
         "engine_memory": engine_memory,
-        "sample_efficiency": lambda: sample_efficiency(options.landscapes),
-        "balanced_variations": lambda: preset_variations("balanced", options.landscapes),
-        "quick_variations": lambda: preset_variations("quick", options.landscapes),
+        "sample_efficiency": lambda: sample_efficiency(options.landscapes, informed=informed),
+        "balanced_variations": lambda: preset_variations(
+            "balanced", options.landscapes, informed=informed
+        ),
+        "quick_variations": lambda: preset_variations(
+            "quick", options.landscapes, informed=informed
+        ),
         "arithmetic": lambda: arithmetic(seeds),
     }
     chosen = options.only.split(",") if options.only else list(benches)
