@@ -4,15 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesflow_sampler.codec import (
+    decode_decision,
     decode_edit,
     decode_workflow,
     decode_workflows,
+    encode_decision,
     encode_edit,
     encode_workflow,
     encode_workflows,
 )
 from bayesflow_sampler.ports import Edit
-from bayesflow_sampler.types import Step, Workflow
+from bayesflow_sampler.types import Decision, Step, Workflow
 
 steps = st.builds(Step, st.text(), st.text(), st.text())
 workflows = st.builds(
@@ -45,3 +47,16 @@ def test_the_journal_text_is_one_line_of_json() -> None:
 
     assert "\n" not in text
     assert json.loads(text)["steps"] == [["t", "x\n", ""]]
+
+
+@given(st.none() | st.builds(Decision, st.text(), st.text(), st.text()))
+def test_a_decision_survives_its_journal(decision: Decision | None) -> None:
+    again = decode_decision(encode_decision(decision))
+
+    assert again == decision
+    assert type(again) is type(decision)
+
+
+def test_that_nothing_was_decided_is_a_draw_like_any_other() -> None:
+    """A journal that recalls no text has no draw; `null` is one."""
+    assert encode_decision(None) == "null"

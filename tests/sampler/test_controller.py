@@ -124,3 +124,88 @@ def test_a_beta_given_beforehand_is_never_touched() -> None:
 
     assert chooser.observe([0.0, 1.0]) == ()
     assert chooser.inverse_temperature == 3.0
+
+
+# --- what is written down ---------------------------------------------------------------------
+
+
+def sentences(chooser: Controller, rewards: list[float] | None = None) -> list[str]:
+    found = chooser.plan() if rewards is None else chooser.observe(rewards)
+    return [decision.sentence for decision in found]
+
+
+def test_a_plan_tells_of_a_fixed_beta_and_of_minibatches() -> None:
+    assert sentences(controller(90, 20, beta=12.5)) == [
+        "beta = 12.5: it was given; a beta that no reward has chosen leaves the evidence unbiased.",
+        "20 of 90 validation rows score the rounds before the last: they cost less, and their "
+        "means are shrunk towards what the parent carried; they steer the selection alone; "
+        "estimates take full validation scores.",
+    ]
+
+
+def test_a_beta_that_is_open_leaves_the_first_round_out_of_the_minibatches() -> None:
+    (told,) = sentences(controller(90, 20, beta=None))
+
+    assert told.startswith("20 of 90 validation rows score the rounds between first and last: ")
+
+
+@pytest.mark.parametrize(
+    ("rows", "minibatch", "rounds"), [(90, None, 5), (20, 20, 5), (10, 20, 5), (90, 20, 1)]
+)
+def test_there_is_nothing_to_tell_where_every_round_has_all_rows(
+    rows: int, minibatch: int | None, rounds: int
+) -> None:
+    assert sentences(controller(rows, minibatch, rounds=rounds, beta=None)) == []
+
+
+def test_in_paper_weighting_beta_promises_nothing() -> None:
+    options = SearchOptions(inverse_temperature=1.0, minibatch=None, weighting="paper")
+
+    assert Controller(options, 10, 0).plan() == ()
+
+
+def test_a_fitted_beta_tells_its_target_and_that_estimates_are_consistent() -> None:
+    chooser = controller(10, 2, beta=None)
+    (told,) = sentences(chooser, [0.1, 0.2, 0.3, 0.9])
+
+    assert told == (
+        f"beta = {chooser.inverse_temperature:.3g}: fitted so that the effective sample size of "
+        "the 4 fully scored rollouts is 2; estimates at a fitted beta are consistent, not "
+        "unbiased; at a beta of your own choice they are unbiased."
+    )
+
+
+@pytest.mark.parametrize("rewards", [[0.5, 0.5001, 0.4999, 0.5], [0.0, 9.0, 0.0, 0.0]])
+def test_a_beta_at_the_end_of_its_range_says_so(rewards: list[float]) -> None:
+    chooser = controller(10, 2, beta=None)
+    (told,) = sentences(chooser, rewards)
+
+    assert chooser.inverse_temperature in (1.0, 50.0)
+    assert "is 2, or as near as 1 to 50 allows; " in told
+
+
+def test_a_round_without_spread_says_that_it_is_tried_again_and_then_that_it_is_not() -> None:
+    chooser = controller(10, 2, beta=None)
+    again = (
+        "beta stays 1: all rewards of this round are equal; the next round is fully scored too, "
+        "and beta is tried again."
+    )
+
+    assert sentences(chooser, [0.5, 0.5]) == [again]
+    assert sentences(chooser, [0.5, 0.5]) == [again]
+    assert sentences(chooser, [0.5, 0.5]) == [
+        "beta stays 1: no spread of rewards in three rounds; a beta that no reward has chosen "
+        "leaves the evidence unbiased."
+    ]
+
+
+def test_a_search_of_fewer_rounds_does_not_promise_another() -> None:
+    chooser = controller(10, 2, beta=None, rounds=2)
+    assert sentences(chooser, [0.5, 0.5])[0].endswith("beta is tried again.")
+    assert sentences(chooser, [0.5, 0.5])[0].startswith(
+        "beta stays 1: no spread of rewards in any round; "
+    )
+
+
+def test_without_a_clean_rollout_there_is_no_spread() -> None:
+    assert sentences(controller(10, 2, beta=None), [])[0].startswith("beta stays 1: ")

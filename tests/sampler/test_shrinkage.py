@@ -1,7 +1,15 @@
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesflow_sampler.shrinkage import reward_variance, shrink
+from bayesflow_sampler.shrinkage import (
+    RewardSpread,
+    finite_mean,
+    posterior_spread,
+    reward_variance,
+    shrink,
+)
 from bayesflow_sampler.types import Evaluation, RowSet
 from fakes.approx import approx
 
@@ -56,3 +64,35 @@ def test_a_single_row_has_the_noise_of_a_coin() -> None:
 
 def test_a_workflow_that_does_not_run_is_certainly_bad() -> None:
     assert evaluation(0.0, 0.0, failure="SyntaxError").noise() == 0.0
+
+
+def test_a_workflow_of_minus_infinity_is_certainly_bad_and_says_nothing_of_the_spread() -> None:
+    lost = evaluation(-math.inf, 0.5)
+    others = [evaluation(1.0, 0.0, 1.0, 1.0), evaluation(0.0, 0.0, 0.0, 1.0)]
+
+    assert lost.noise() == 0.0
+    assert shrink(lost.mean, lost.noise(), 0.5, 0.01) == -math.inf
+    assert reward_variance([lost, *others]) == reward_variance(others)
+
+
+@given(st.lists(st.lists(st.tuples(unit, unit), max_size=4), max_size=4))
+def test_a_spread_that_grows_is_the_spread_of_everything(
+    batches: list[list[tuple[float, float]]],
+) -> None:
+    spread = RewardSpread()
+    every = [[evaluation(*scores) for scores in batch] for batch in batches]
+    for batch in every:
+        spread.add(batch)
+
+    assert spread.variance == reward_variance([one for batch in every for one in batch])
+
+
+def test_a_centre_is_the_mean_of_what_is_finite() -> None:
+    assert finite_mean([0.25, -math.inf, 0.75]) == 0.5
+    assert finite_mean([-math.inf]) == 0.0
+    assert finite_mean([]) == 0.0
+
+
+def test_the_spread_left_after_shrinking_is_that_of_the_normal_posterior() -> None:
+    assert posterior_spread(0.01, 0.01) == approx(math.sqrt(0.005))
+    assert posterior_spread(0.0, 0.01) == 0.0
