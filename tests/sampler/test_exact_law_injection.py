@@ -198,6 +198,19 @@ async def test_all_lineages_overrate_z_by_what_the_refined_bring(
     assert math.fsum(found.values()) / toy.evidence(BETA) == approx(ratio, abs=1e-8)
 
 
+async def test_a_refined_workflow_does_not_give_its_own_end_away_as_a_rollout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its children go on as the prior does, so the closed form holds with recycling too."""
+    edits = [best_of(TOY)]
+    options = replace(INJECT, refinements=1, rollouts=2, recycle=True)
+    case = Enumeration(TOY, options, refiner=lambda: ScriptedRefiner(edits))
+
+    found = await case.expect(monkeypatch, all_lineages)
+
+    assert found == approx(closed_form(TOY, options, edits), abs=1e-12)
+
+
 # --- workflows from outside -------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from fakes.approx import approx
 from fakes.enumeration import enumerated_shuffles, every_tape
 from fakes.exact_laws import Enumeration, expected, shipped, target, toy_of
 from fakes.search_ports import RowReward, ScriptedRefiner
+from fakes.searches import run, search_over
 from fakes.toys import Toy, make_toy
 
 BETA = 2.0
@@ -130,6 +131,22 @@ async def test_siblings_that_share_one_random_rollout_are_unbiased(
     found = await expected(monkeypatch, TOY, RECYCLE, shipped(BETA))
 
     assert found == approx(target(TOY, BETA), abs=1e-12)
+
+
+async def test_a_recycled_rollout_is_as_clean_as_the_lineage_that_takes_it() -> None:
+    """Refined workflows themselves give nothing: no prior drew what they go on with."""
+    toy = make_toy("ab", 4, seed=1)
+    best = max(toy.leaves, key=lambda leaf: leaf.reward).workflow
+    options = replace(RECYCLE, particles=6, rounds=4, refinement="inject", refinements=2)
+    kinds: set[bool] = set()
+    for seed in range(5):
+        search = search_over(toy, options, seed, refiner=ScriptedRefiner([best]))
+        for generation in await run(search):
+            for particle in generation.particles:
+                kinds.add(particle.clean)
+                assert all(rollout.clean == particle.clean for rollout in particle.rollouts)
+
+    assert kinds == {True, False}
 
 
 @pytest.mark.parametrize(
