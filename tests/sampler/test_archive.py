@@ -226,6 +226,7 @@ def test_a_clean_prior_draw_supersedes_a_refinement_and_not_the_other_way() -> N
     assert not archive.entries[A.workflow_id].clean
 
     archive.add_candidate(drawn)
+    assert archive.entries[A.workflow_id].scores == {0: 1.0, 1: 0.0}
     archive.add_candidate(refined)
     entry = archive.entries[A.workflow_id]
     assert entry.clean
