@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from math import sqrt
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bayesflow_server.errors import ProviderError
-from bayesflow_server.evaluation.intervals import paired_gain, score_interval
+from bayesflow_server.evaluation.intervals import paired_gain
 from bayesflow_server.evaluation.task import Preset, load_task
 from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.models.chat import ChatRequest
@@ -21,7 +22,7 @@ from fakes.approx import approx
 from fakes.llm_runs import WRITER, Ended, House, WaywardModel, asked
 from fakes.models import FakeModel, FakeRegistry
 from fakes.optimizers import GoodOptimizer
-from fakes.tasks import GRAMMAR, OPTIONS, answer_addition
+from fakes.tasks import GRAMMAR, OPTIONS, addition_task, answer_addition, workflow
 
 GRAMMAR_RUN: dict[str, Any] = {"optimizer": "grammar", "grammar": GRAMMAR}
 
@@ -331,22 +332,26 @@ async def test_decision_16_finalists_are_rescored_the_winner_is_pooled_and_teste
 async def test_decision_16_the_headline_is_the_test_score_with_its_interval_and_paired_gain(
     path: Path,
 ) -> None:
+    asks = 'return (await self.llm.call_llm(messages=["style1 " + problem], temperature=0.0))[0]'
+    task = addition_task(baseline=workflow(f"{asks}, 0.0").source)
     async with House.open(path) as house:
-        ended = await house.run(**GRAMMAR_RUN, seed=5)
+        ended = await house.run(**GRAMMAR_RUN, task=task, seed=5)
         run = await left(house, ended)
     report = ended.report
     assert report.baseline.test is not None
     ours, theirs = (
         _of(run, name, "test") for name in (report.best[0].workflow_id, report.baseline.workflow_id)
     )
-    interval, gain = score_interval(ours), paired_gain(ours, theirs)
+    gain, mean, rows, z = paired_gain(ours, theirs), fmean(ours), len(ours), 1.959964
+    centre = (mean + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z * sqrt(mean * (1 - mean) / rows + z * z / (4 * rows * rows)) / (1 + z * z / rows)
 
-    assert (report.test.score, report.test.low, report.test.high) == (
-        fmean(ours),
-        interval.low,
-        interval.high,
-    )
+    assert 0 < fmean(theirs) < mean
+    assert theirs != theirs[::-1]
+    assert report.test.score == mean
     assert report.test.method == "wilson"
+    assert report.test.low == approx(centre - half, abs=1e-6)
+    assert report.test.high == approx(min(1.0, centre + half), abs=1e-6)
     assert report.baseline.test.score == fmean(theirs)
     assert (report.gain.delta, report.gain.low, report.gain.high) == (
         gain.delta,
