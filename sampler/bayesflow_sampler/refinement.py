@@ -25,6 +25,7 @@ from bayesflow_sampler.types import (
     RowSet,
     Workflow,
 )
+from bayesflow_sampler.urgency import AHEAD
 
 __all__ = ["KEPT", "Refining", "injected_particles"]
 
@@ -68,6 +69,7 @@ class Refining:
             rows: What scores them.
             earlier: The refinements of the round before, which come first.
         """
+        AHEAD.set(True)  # for this task and those it starts
         if earlier is not None:
             await earlier
         self._seen.update(candidate.evaluation.workflow_id for candidate in rollouts)

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Final, NamedTuple
 
 from bayesflow_sampler.types import Evaluation, RowSet, Workflow
+from bayesflow_sampler.urgency import AHEAD
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.outcome import Failure, Outcome, answer_of
 from bayesflow_sandbox.sandbox import Sandbox
@@ -105,9 +106,11 @@ class Evaluator:
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock], init=False)
 
     def __post_init__(self) -> None:
-        # Enough to keep the model busy while answers are read and scored.
+        # Enough to keep the model busy while answers are read and scored; for edits as many again,
+        # or they would queue behind a whole round.
         wanted = 2 * self.session.model.concurrency + 2
-        self._slots = asyncio.Semaphore(min(wanted, _MOST_CONCURRENT))
+        room = min(wanted, _MOST_CONCURRENT)
+        self._slots = {ahead: asyncio.Semaphore(room) for ahead in (False, True)}
         self._penalty = CostPenalty.of(self.cost_weight, self.cost_cap_usd)
         if self._penalty is not None:
             _check_prices([self.session, *self.tiers.values()])
@@ -192,7 +195,7 @@ class Evaluator:
         known = self._known.get(_Key(workflow_id, split, position))
         if known is not None:
             return known
-        async with self._slots:
+        async with self._slots[AHEAD.get()]:
             record = await self._execute(workflow_id, source, split, position)
         await self.store.record_execution(record)
         self._known[_key(record)] = record

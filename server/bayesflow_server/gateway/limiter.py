@@ -9,14 +9,16 @@
    itself alone, and the next rest is twice as long.
 
 A provider's `retry-after` holds up every new start of the model; `PaceWindow` keeps the calls and
-tokens a minute. Who waits is served in the order of coming. Time is the event loop's.
+tokens a minute. Who waits is served in the order of coming, the calls of edits first. Time is the
+event loop's.
 """
 
 import asyncio
-from collections import deque
+import heapq
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from bayesflow_sampler.urgency import AHEAD
 from bayesflow_server.gateway.pace import Entry, PaceWindow
 from bayesflow_server.models.chat import Pace
 
@@ -49,6 +51,15 @@ class Slot:
     entry: Entry
 
 
+class _Waiter(NamedTuple):
+    """Sorts by the first two, which no other waiter shares."""
+
+    behind: bool
+    came: int
+    turn: "asyncio.Future[Slot]"
+    tokens: int
+
+
 @dataclass
 class Limiter:
     """Hands out slots.
@@ -79,7 +90,8 @@ class Limiter:
         self._load = 0
         self._refusals = 0
         self._held_until = 0.0
-        self._waiting: deque[tuple[asyncio.Future[Slot], int]] = deque()
+        self._came = 0
+        self._waiting: list[_Waiter] = []  # a heap
         self._timer: asyncio.TimerHandle | None = None
 
     async def acquire(self, tokens: int) -> Slot:
@@ -92,7 +104,8 @@ class Limiter:
         if not self._waiting and self._delay(loop.time(), tokens) == 0:
             return self._start(loop.time(), tokens)
         turn: asyncio.Future[Slot] = loop.create_future()
-        self._waiting.append((turn, tokens))
+        self._came += 1
+        heapq.heappush(self._waiting, _Waiter(not AHEAD.get(), self._came, turn, tokens))
         self._serve()
         try:
             return await turn
@@ -150,7 +163,7 @@ class Limiter:
             return
         loop = asyncio.get_running_loop()
         while self._waiting:
-            turn, tokens = self._waiting[0]
+            _, _, turn, tokens = self._waiting[0]
             if not turn.done():
                 now = loop.time()
                 delay = self._delay(now, tokens)
@@ -160,7 +173,7 @@ class Limiter:
                     self._timer = loop.call_later(delay, self._serve)
                     return
                 turn.set_result(self._start(now, tokens))
-            self._waiting.popleft()
+            heapq.heappop(self._waiting)
 
     def _grow(self) -> None:
         if self.room >= self.most:

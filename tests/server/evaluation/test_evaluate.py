@@ -7,6 +7,7 @@ import pytest
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import RowSet, Workflow
+from bayesflow_sampler.urgency import AHEAD
 from bayesflow_sandbox.errors import CallRefusedError
 from bayesflow_sandbox.host import WorkflowHost
 from bayesflow_sandbox.llm_call import LLMCall, parse_llm_call
@@ -32,6 +33,7 @@ ROWS = {
     "validation": [Row(id=f"v{n}", problem=f"v {n}", target=n % 2) for n in range(6)],
     "test": [Row(id=f"t{n}", problem=f"t {n}", target=0) for n in range(3)],
 }
+DOUBLED = workflow("a = await self.llm.call_llm(messages=[problem]); return a[0], 0.0")
 VALIDATION = RowSet("validation", tuple(range(6)))
 
 
@@ -67,6 +69,26 @@ async def failed_with(evaluator: Evaluator, candidate: Workflow, kind: type[Serv
     with pytest.raises(BaseExceptionGroup) as raised:
         await evaluator.score(candidate, VALIDATION)
     assert raised.value.split(kind)[1] is None  # nothing of another kind in it
+
+
+async def test_an_edit_is_executed_though_a_whole_round_waits_for_room(make: Make) -> None:
+    model = FakeModel(parity, concurrency=1)
+    model.gate.clear()
+    evaluator = make(model, rows={"validation": ROWS["validation"] * 4})
+
+    async def score(rows: range, *, ahead: bool) -> None:
+        AHEAD.set(ahead)
+        await evaluator.score(ECHO if ahead else DOUBLED, RowSet("validation", tuple(rows)))
+
+    async with asyncio.TaskGroup() as group:
+        growth = group.create_task(score(range(24), ahead=False))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        edit = group.create_task(score(range(2), ahead=True))
+        model.gate.set()
+        await edit
+
+        assert not growth.done()
 
 
 async def test_rows_are_scored_in_their_order_and_on_record(make: Make, store: Store) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from bayesflow_sampler.urgency import AHEAD
 from bayesflow_server.gateway.limiter import LONGEST_WAIT, Limiter, Slot
 from bayesflow_server.gateway.pace import PaceWindow
 from bayesflow_server.models.chat import Pace
@@ -232,3 +233,39 @@ def test_a_call_corrected_after_its_minute_changes_nothing() -> None:
     window.correct(new, 70)
     assert window.wait(70.0, 30) == 0.0
     assert window.wait(70.0, 31) == 50.0
+
+
+async def test_the_calls_of_edits_go_first_and_the_rest_in_the_order_of_coming() -> None:
+    limiter, order = Limiter(1), list[str]()
+
+    async def call(who: str) -> None:
+        AHEAD.set(who.startswith("edit"))
+        slot = await limiter.acquire(0)
+        order.append(who)
+        await asyncio.sleep(0)
+        limiter.answered(slot, 0)
+
+    async with asyncio.TaskGroup() as group:
+        for who in ("first", "growth 1", "edit 1", "growth 2", "edit 2"):
+            group.create_task(call(who))
+
+    assert order == ["first", "edit 1", "edit 2", "growth 1", "growth 2"]
+
+
+async def test_a_cancelled_edit_leaves_its_turn_to_the_next() -> None:
+    limiter, order = Limiter(1), list[str]()
+
+    async def call(who: str) -> None:
+        AHEAD.set(who == "edit")
+        slot = await limiter.acquire(0)
+        order.append(who)
+        await asyncio.sleep(0)
+        limiter.answered(slot, 0)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call(who)) for who in ("first", "growth", "edit")]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+
+    assert order == ["first", "growth"]
+    assert limiter.in_flight == 0
