@@ -297,3 +297,14 @@ async def test_a_search_with_a_floor_tells_the_run_of_each_round_it_held_back_in
 
     assert [len(notes) for notes in told] == [1, 1, 0]
     assert told[1][0].startswith("refined lineages get 10% of round 2's selection: otherwise ")
+
+
+async def test_the_islands_of_a_search_keep_to_themselves() -> None:
+    """Neighbours share an island, and no child leaves its parent's."""
+    options = replace(OPTIONS, particles=6, islands=3, inverse_temperature=9.0)
+    generations = await run(search_over(TOY, options))
+
+    for generation in generations:
+        assert [one.island for one in generation.particles] == [0, 0, 1, 1, 2, 2]
+    for generation in generations[:-1]:
+        assert [ancestor // 2 for ancestor in generation.ancestors] == [0, 0, 1, 1, 2, 2]
