@@ -82,7 +82,7 @@ def check(found: Measure, evidence: float) -> None:
 @pytest.mark.parametrize(
     ("resampling", "pool_rounds"),
     [
-        ("systematic", False),
+        pytest.param("systematic", False, marks=SLOW),
         pytest.param("systematic", True, marks=SLOW),
         pytest.param("stratified", True, marks=SLOW),
         pytest.param("residual", True, marks=SLOW),
@@ -98,6 +98,17 @@ async def test_islands_are_unbiased_and_uncorrelated_and_their_error_is_the_true
     found = await expected(monkeypatch, SMALL, options, moments(BETA, pool_rounds=pool_rounds))
 
     check(found, SMALL.evidence(BETA))
+
+
+async def test_islands_of_short_words_are_so_within_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whole words are only weighed again; tempered selection leaves their weights uneven."""
+    toy = toy_of({"a": (0.4, 0.2), "b": (0.35, 0.1), "c": (0.25, 0.9)})
+
+    found = await expected(monkeypatch, toy, replace(ISLANDS, tempering=0.9), moments(BETA))
+
+    check(found, toy.evidence(BETA))
 
 
 VARIANTS = {
