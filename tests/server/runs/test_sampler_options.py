@@ -18,7 +18,7 @@ from bayesflow_server.runs.ending import ending_of
 from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import RunRecord
-from fakes.houses import footprint, open_service, settled
+from fakes.houses import footprint, left_over, open_service, settled
 from fakes.llm_runs import WRITER, House
 from fakes.models import SPEC, FakeModel
 from fakes.tasks import OPTIONS, addition_task, answer_addition, request
@@ -236,6 +236,7 @@ async def test_a_round_that_cannot_be_recorded_stops_the_calls_of_those_after_it
 ) -> None:
     """The search works ahead of the store: at the fault it must not go on paying."""
     store, begun = service.workplace.store, list[int]()
+    before = asyncio.all_tasks()
     given = options(refinement=refinement, rounds=6, minibatch="full", particles=8)
 
     async def full(*_: object) -> None:
@@ -253,8 +254,7 @@ async def test_a_round_that_cannot_be_recorded_stops_the_calls_of_those_after_it
     stopped = model.started.total()
     assert len(begun) == 1
     assert stopped - begun[0] <= model.concurrency
-    for _ in range(500):
-        await asyncio.sleep(0)
+    assert await left_over(before) == set()
     assert model.started.total() == stopped
     await service.resume(run_id)
     assert (await settled(service, run_id)).status == "finished"
