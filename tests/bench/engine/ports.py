@@ -11,6 +11,7 @@ from bayesflow_sampler.grammar import PREAMBLE
 from bayesflow_sampler.ports import Edit
 from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, RowSet, Step, Workflow
+from bayesflow_sampler.urgency import AHEAD
 from bench.engine.latencies import Latencies
 from bench.engine.provider import Call, Places, Provider
 
@@ -87,7 +88,7 @@ class SlowPrior:
 
     async def extend(self, prefix: Workflow, key: DrawKey) -> Workflow:
         seconds = self.day.latencies.writing(key.text)
-        await self.day.provider.serve(Call("prior", refining=False), seconds)
+        await self.day.provider.serve(Call("prior", AHEAD.get()), seconds)
         self.day.account.writing[key.text] = seconds
         return self.day.write(prefix, key)
 
@@ -106,7 +107,7 @@ class SlowRefiner:
         seconds = self.day.latencies.refining(key.text)
         self.day.account.refined(key, sum(seconds))
         for one in seconds:
-            await self.day.provider.serve(Call("refiner", refining=True), one)
+            await self.day.provider.serve(Call("refiner", AHEAD.get()), one)
         best = max(pool, key=lambda candidate: candidate.evaluation.mean).workflow
         edited = self.day.write(best.prefix(len(best) - 1), key)
         return Edit(edited, best.workflow_id)
@@ -141,7 +142,7 @@ class SlowReward:
         self.day.account.scored(key.text, [sum(chain) for chain in chains])
         async with asyncio.TaskGroup() as group:
             for chain in chains:
-                group.create_task(self._execute(key, chain))
+                group.create_task(self._execute(chain))
         reward = uniform(self.day.latencies.seed, "reward", key.text)
         scores = (
             float(uniform(self.day.latencies.seed, key.text, row) < reward)
@@ -149,15 +150,15 @@ class SlowReward:
         )
         return Evaluation(name, rows, tuple(scores))
 
-    async def _execute(self, key: DrawKey, chain: tuple[float, ...]) -> None:
-        call = Call("executor", key.kind == "refine")
+    async def _execute(self, chain: tuple[float, ...]) -> None:
+        call = Call("executor", AHEAD.get())
         if self.room is None:
-            await self._chain(key, chain)
+            await self._chain(chain)
         else:
             async with self.room(call).place(call):
-                await self._chain(key, chain)
+                await self._chain(chain)
 
-    async def _chain(self, key: DrawKey, chain: tuple[float, ...]) -> None:
+    async def _chain(self, chain: tuple[float, ...]) -> None:
         for done, seconds in enumerate(chain):
-            call = Call("executor", key.kind == "refine", done, sum(chain[done:]))
+            call = Call("executor", AHEAD.get(), done, sum(chain[done:]))
             await self.day.provider.serve(call, seconds)

@@ -17,7 +17,7 @@ class Call(NamedTuple):
 
     Attributes:
         role: Who asks: the refiner, the prior, or an execution.
-        refining: The call is part of the refinement chain: an edit, or the scoring of one.
+        refining: The search marked it as part of its refinement chain (`AHEAD`).
         done: Calls that this execution has behind it.
         left: Seconds that it still has before it, this call included; nobody knows that in truth.
     """

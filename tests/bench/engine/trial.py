@@ -1,7 +1,7 @@
 """One search in virtual time: how long it took, and how long it had to.
 
-The shipped server lets calls and executions through in the order of coming, and has room for
-2·C + 2 executions at once.
+The shipped server lets the calls of edits go first, the others in the order of coming; it has room
+for 2·C + 2 executions at once, and for as many again that score edits.
 """
 
 import asyncio
@@ -57,12 +57,12 @@ class Discipline(NamedTuple):
         return lambda call: edits if call.refining else growth
 
 
-SHIPPED: Final = "in order"
+SHIPPED: Final = "refining first, its executions apart"
 DISCIPLINES: Final = {
-    SHIPPED: Discipline(_in_order, "shared"),
+    "in order": Discipline(_in_order, "shared"),
     "in order, executions unlimited": Discipline(_in_order, "any"),
     "refining first, executions in order": Discipline(_refining_first, "shared"),
-    "refining first, its executions apart": Discipline(_refining_first, "apart"),
+    SHIPPED: Discipline(_refining_first, "apart"),
     "refining first, executions unlimited": Discipline(_refining_first, "any"),
     "refining first, then the longest rest (an oracle)": Discipline(_longest_first, "any"),
 }
