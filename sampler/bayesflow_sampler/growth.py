@@ -98,7 +98,7 @@ class Growth:
     async def _first(self, number: int, index: int, child: Child) -> Candidate:
         """Rollout 1, not scored yet on this round's rows: it begins with the new step."""
         if child.recycled is not None:
-            return replace(child.recycled, clean=child.clean)
+            return child.recycled
         key = DrawKey("extend", number, index)
         workflow = await self.drawing.extended(child.prefix, key)
         return _unscored(workflow, number, clean=child.clean)

@@ -36,8 +36,8 @@ class SearchOptions:
         refinement: `inject` puts refined workflows among the particles (the paper), `archive` lets
             them compete for the final pick only and leaves the posterior whole.
         clean_floor: Under `inject` with exact weighting, the least share of particles, in [0, 1),
-            that may be expected to have no refined ancestor in the last round. Refinements that
-            would press it lower are archived. 0 injects them all.
+            that may be expected to have no refined ancestor in the last round: in each selection
+            refined lineages are held back alike to leave it. 0 holds none back.
         refiner_lag: 1 proposes the next edit while the last one is scored, without knowing its
             score; 0 waits for it (the paper).
         recycle: Rollouts serve as the next steps of their particle's children. Needs 2 rollouts or

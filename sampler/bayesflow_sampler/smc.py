@@ -103,8 +103,6 @@ class Search:
             driver.cancel()
             # Not `await driver`: it could not tell our own cancellation from the driver's.
             await asyncio.wait([driver])
-            if not driver.cancelled():
-                driver.exception()  # else asyncio reports it once more, as never retrieved
 
     async def _drive(self, finished: asyncio.Queue[Generation | None]) -> None:
         """The search itself, in a task group of its own."""
