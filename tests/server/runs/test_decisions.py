@@ -124,7 +124,7 @@ async def test_decision_10_what_still_fails_is_worth_nothing(path: Path) -> None
 
 
 @pytest.mark.parametrize("role", ["executor", "optimizer"])
-async def test_decision_11_an_outage_pauses_the_run_with_its_reason_and_is_no_score(
+async def test_decision_11_an_outage_pauses_the_run_if_it_lasts_and_is_never_a_score(
     path: Path, tmp_path: Path, role: str
 ) -> None:
     small = options(rounds=2)
@@ -136,8 +136,11 @@ async def test_decision_11_an_outage_pauses_the_run_with_its_reason_and_is_no_sc
         model.fault = lambda number: down if number >= 5 else None
         paused = await house.run(options=small)
         stored = await house.service.workplace.store.all_executions(paused.record.run_id)
-        model.fault = lambda _: None
+        tried = model.started.total()
+        busy = ProviderError("429: come again", retry_after=0.0, congestion=True)
+        model.fault = lambda number: busy if tried < number < tried + 5 else None
         resumed = await house.footprint(await house.resume(paused.record.run_id))
+        assert model.started.total() >= tried + 5
 
     assert (paused.record.status, paused.record.reason) == ("paused", "503: overloaded")
     assert all(one.error is None for one in stored)
