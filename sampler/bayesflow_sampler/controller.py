@@ -87,12 +87,21 @@ class Controller:
         return hand
 
     def plan(self) -> tuple[Decision, ...]:
-        """What is settled before the first round: a fixed β, and the minibatches."""
+        """What is settled before the first round: a fixed β, the weighting, the minibatches."""
         decisions: list[Decision] = []
         size, rounds = self.options.minibatch, self.options.rounds
         if self._fitted and self.options.weighting == "exact":
             decisions.append(
                 Decision(f"beta = {self.inverse_temperature:g}", "it was given", _UNBIASED)
+            )
+        if self.options.weighting == "paper":
+            decisions.append(
+                Decision(
+                    "paper weighting",
+                    "Algorithm 1 as printed was asked for",
+                    "its limit is not the posterior, so probabilities and evidence rank and "
+                    "promise nothing",
+                )
             )
         if size is not None and size < self.rows and rounds > 1:
             first = "rounds before the last" if self._fitted else "rounds between first and last"
