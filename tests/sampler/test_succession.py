@@ -1,6 +1,7 @@
 """A round's children: island by island, and refined lineages held back where they must be."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -198,32 +199,41 @@ async def test_the_floor_is_kept_to_the_end_and_moves_no_estimate() -> None:
 # --- islands ----------------------------------------------------------------------------------
 
 APART = [
-    particle(score, log_weight=weight, island=island)
-    for island, pairs in enumerate([[(0.1, 0.0), (2.0, 0.3)], [(5.0, 0.0), (5.5, -1.0)]])
-    for score, weight in pairs
+    particle(0.1 * place, log_weight=0.2 * (place % 3), island=island)
+    for island in (0, 1)
+    for place in range(8)
 ]
 
 
-def test_each_island_selects_among_its_own_by_random_numbers_of_its_own() -> None:
-    found = succession(2, APART, (), replace(OPTIONS, islands=2), 9, last=False)
+def numbers(island: int) -> Callable[[int], float]:
+    return lambda j: uniform(9, "select", 2, island, j)
 
-    assert [child.island for child in found.children] == [0, 0, 1, 1]
+
+def test_each_island_selects_among_its_own_by_random_numbers_of_its_own() -> None:
+    options = replace(OPTIONS, islands=2, particles=16, resampling="multinomial")
+    found = succession(2, APART, (), options, 9, last=False)
+    mine = APART[:8]
+
+    assert [child.island for child in found.children] == [0] * 8 + [1] * 8
     for island in (0, 1):
-        mine = APART[2 * island : 2 * island + 2]
         alone = select(
             [one.log_weight for one in mine],
             [one.score for one in mine],
-            2,
-            lambda j, island=island: uniform(9, "select", 2, island, j),  # type: ignore[misc]
+            8,
+            numbers(island),
+            resampling="multinomial",
         )
-        children = found.children[2 * island : 2 * island + 2]
-        assert [child.ancestor - 2 * island for child in children] == list(alone.ancestors)
+        children = found.children[8 * island : 8 * island + 8]
+        assert [child.ancestor - 8 * island for child in children] == list(alone.ancestors)
         assert [child.log_weight for child in children] == list(alone.log_weights)
+
+
+EVEN = [particle(1.0, island=index // 2) for index in range(4)]
 
 
 def test_what_is_injected_may_be_selected_on_every_island() -> None:
     options = replace(OPTIONS, islands=2, refinement="inject")
-    found = succession(1, APART, [particle(50.0, clean=False)], options, 0, last=False)
+    found = succession(1, EVEN, [particle(50.0, clean=False)], options, 0, last=False)
 
     assert [child.ancestor for child in found.children] == [4, 4, 4, 4]
     assert [child.island for child in found.children] == [0, 0, 1, 1]
@@ -232,10 +242,9 @@ def test_what_is_injected_may_be_selected_on_every_island() -> None:
 def test_it_resampled_if_any_island_did() -> None:
     options = replace(OPTIONS, islands=2, ess_threshold=0.9)
     uneven = [particle(score, island=index // 2) for index, score in enumerate([0, 9, 1, 1])]
-    even = [particle(1.0, island=index // 2) for index in range(4)]
 
     assert succession(1, uneven, (), options, 0, last=False).resampled
-    left = succession(1, even, (), options, 0, last=False)
+    left = succession(1, EVEN, (), options, 0, last=False)
     assert not left.resampled
     assert [child.ancestor for child in left.children] == [0, 1, 2, 3]
 
@@ -262,6 +271,15 @@ def test_a_child_of_a_whole_workflow_is_that_workflow() -> None:
     found = succession(1, [particle(1.0, terminal=True)] * 4, (), OPTIONS, 0, last=False)
 
     assert all(child.whole == particle(1.0).rollouts[0] for child in found.children)
+
+
+def test_only_a_prefix_gives_its_rollouts_to_its_children() -> None:
+    options = replace(OPTIONS, recycle=True, rollouts=2)
+    pool = [particle(1.0, terminal=index % 2 == 0) for index in range(4)]
+    found = succession(1, pool, (), options, 0, last=False)
+
+    assert [child.ancestor for child in found.children] == [0, 1, 2, 3]
+    assert [child.recycled is None for child in found.children] == [True, False, True, False]
 
 
 def test_nothing_follows_the_last_round() -> None:
