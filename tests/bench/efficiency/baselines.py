@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bayesflow_sampler.archive import Archive
+from bayesflow_sampler.final_pick import COMPLETED
 from bayesflow_sampler.grammar import GrammarPrior
 from bayesflow_sampler.operators import quantile_index
 from bayesflow_sampler.randomness import uniform
@@ -111,8 +112,7 @@ async def prior_draws(explorer: Explorer, budget: float, rows: int | None = None
     """
     total = explorer.reward.size("validation")
     cost = 1.0 if rows is None else rows / total
-    # The final pick completes ten at most.
-    kept = 0.0 if rows is None else min(budget / 2, 10 * (1 - cost))
+    kept = 0.0 if rows is None else min(0.7 * budget, COMPLETED * (1 - cost))
     idle = 0
     while explorer.affords(budget - kept, cost) and idle < _IDLE:
         before = len(explorer.pool)
