@@ -40,7 +40,7 @@ def pool(draws: Sequence[Sequence[object]], islands: int, **stats: object) -> St
         )
         for name, mean in REWARDS.items()
     ]
-    figures = {
+    figures: dict[str, object] = {
         "round": 1,
         "inverse_temperature": 2.0,
         "fully_scored": True,
