@@ -229,13 +229,15 @@ def _pool_table(pool: PoolView, *, wide: bool) -> Table:
     table = Table(
         title=f"Pool: best {min(_SHOWN, total)} of {total} by shrunk validation score",
         title_justify="left",
+        expand=wide,
     )
     for name in ("workflow", "validation", "rows", "shrunk", "posterior", "round", "origin"):
         table.add_column(
             name, justify="left" if name in ("workflow", "origin") else "right", no_wrap=True
         )
     if wide:
-        table.add_column("steps", no_wrap=True, overflow="ellipsis")
+        # What the figures leave: long titles must not press them out.
+        table.add_column("steps", no_wrap=True, overflow="ellipsis", ratio=1)
     for item in pool.items[:_SHOWN]:
         row = _pool_row(item)
         table.add_row(*(row if wide else row[:-1]))
