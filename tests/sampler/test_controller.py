@@ -158,10 +158,15 @@ def test_there_is_nothing_to_tell_where_every_round_has_all_rows(
     assert sentences(controller(rows, minibatch, rounds=rounds, beta=None)) == []
 
 
-def test_in_paper_weighting_beta_promises_nothing() -> None:
+def test_in_paper_weighting_nothing_is_promised_of_a_beta() -> None:
     options = SearchOptions(inverse_temperature=1.0, minibatch=None, weighting="paper")
 
-    assert Controller(options, 10, 0).plan() == ()
+    (told,) = sentences(Controller(options, 10, 0))
+
+    assert told == (
+        "paper weighting: Algorithm 1 as printed was asked for; its limit is not the posterior, "
+        "so probabilities and evidence rank and promise nothing."
+    )
 
 
 def test_a_fitted_beta_tells_its_target_and_that_estimates_are_consistent() -> None:
