@@ -70,8 +70,8 @@ async def _best_of(run_id: str, store: Store) -> list[str]:
 
     if await store.run(run_id) is None:
         raise InputError(
-            f"`options.warm_start` names {_shown(run_id)}, and there is no such run. Call "
-            "list_runs to see the runs there are."
+            f"`options.warm_start` names {_shown(run_id)}, and there is no such run; "
+            "list_runs (`bayesflow-mcp runs`) shows those there are."
         )
     pool = StoredPool(await store.pool(run_id), [], validation_rows=1, pool_rounds=True)
     ranked = [

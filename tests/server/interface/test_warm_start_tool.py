@@ -85,7 +85,7 @@ async def test_a_wrong_name_is_answered_with_one_sentence_and_no_run(
     client: Client, rows: Path
 ) -> None:
     for names, said in (
-        (["run_0123456789ab"], "and there is no such run. Call list_runs"),
+        (["run_0123456789ab"], "and there is no such run; list_runs"),
         (["wf_0123456789abcdef"], "There is no workflow 'wf_0123456789abcdef'"),
         (["mine.py"], "not absolute"),
         (["best"], "neither a run id"),

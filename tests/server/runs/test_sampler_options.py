@@ -3,10 +3,12 @@
 import asyncio
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from bayesflow_sampler.errors import RewardError, WeightError
 from bayesflow_sampler.types import Evaluation as Scored
@@ -15,7 +17,12 @@ from bayesflow_server.errors import InputError, StoreError
 from bayesflow_server.evaluation.evaluate import Evaluator
 from bayesflow_server.runs.check import TaskChecker, TaskDraft
 from bayesflow_server.runs.ending import ending_of
-from bayesflow_server.runs.options import SamplerOptions
+from bayesflow_server.runs.options import (
+    PRESETS,
+    SamplerOptions,
+    parse_options,
+    resolve_options,
+)
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import RunRecord
 from fakes.houses import footprint, left_over, open_service, settled
@@ -26,6 +33,65 @@ from fakes.tasks import OPTIONS, addition_task, answer_addition, request
 
 def options(**changes: Any) -> SamplerOptions:
     return SamplerOptions.model_validate(OPTIONS.model_dump(exclude_none=True) | changes)
+
+
+# --- one by one ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resampling": "stratified"},
+        {"resampling": "residual"},
+        {"ess_threshold": 0.5},
+        {"ess_threshold": 1.0},
+        {"tempering": 0.8},
+        {"islands": 5},
+        {"refiner_lag": 1},
+        {"recycle": True, "rollouts": 2},
+        {"tolerance": 0.0},
+        {"tolerance": 0.02},
+    ],
+)
+def test_each_option_changes_its_own_setting_and_no_other(given: dict[str, JsonValue]) -> None:
+    resolved = resolve_options("balanced", parse_options(given))
+    assert asdict(resolved) == asdict(PRESETS["balanced"]) | given
+    # What a run starts with is the server's affair, not the search's.
+    warm = resolve_options("balanced", parse_options({**given, "warm_start": ["run_1"]}))
+    assert warm == resolved
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ess_threshold", 0),
+        ("ess_threshold", 1.01),
+        ("tempering", 0),
+        ("tempering", 1.01),
+        ("islands", 0),
+        ("islands", 101),
+        ("islands", 2.5),
+        ("refiner_lag", 2),
+        ("refiner_lag", -1),
+        ("recycle", "perhaps"),
+        ("tolerance", -0.01),
+        ("tolerance", 1.01),
+        ("tolerance", "small"),
+        ("resampling", "fair"),
+        ("warm_start", 7),
+        ("warm_start", [7]),
+    ],
+)
+def test_a_value_out_of_range_names_its_option(name: str, value: JsonValue) -> None:
+    with pytest.raises(InputError, match=rf"`options\.{name}` is wrong: .+ \(got ") as said:
+        parse_options({name: value})
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["ess_threshold", "tempering", "tolerance"])
+def test_not_a_number_is_no_share(name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        resolve_options("balanced", parse_options({name: math.nan}))
 
 
 # --- refusals -----------------------------------------------------------------------------------
