@@ -33,14 +33,9 @@ def write_task_file(settings: TaskFile, path: Path) -> None:
     for name in ("examples", "grammar"):
         if isinstance(place := values.get(name), str):
             values[name] = _within(folder, place)
-    match values.get("options"):
-        case {"warm_start": str(entry)} as options:
-            values["options"] = {**options, "warm_start": _within(folder, entry)}
-        case {"warm_start": list(entries)} as options:
-            named = [_within(folder, one) if isinstance(one, str) else one for one in entries]
-            values["options"] = {**options, "warm_start": named}
-        case _:
-            pass
+    options = values.get("options")
+    if isinstance(options, dict) and "warm_start" in options:
+        values["options"] = {**options, "warm_start": _names_within(folder, options["warm_start"])}
     try:
         with path.expanduser().open("x", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in _lines(values)))
@@ -59,6 +54,12 @@ def _within(folder: Path, place: str) -> str:
         return Path(place).relative_to(folder).as_posix()
     except ValueError:
         return place
+
+
+def _names_within(folder: Path, names: JsonValue) -> JsonValue:
+    if isinstance(names, list):
+        return [_names_within(folder, name) for name in names]
+    return _within(folder, names) if isinstance(names, str) else names
 
 
 def _lines(values: Mapping[str, JsonValue]) -> Iterator[str]:
