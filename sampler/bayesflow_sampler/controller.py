@@ -13,7 +13,7 @@ from typing import Final
 from bayesflow_sampler.improvement import expected_improvement, outlook_of, shrunk_best
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.randomness import permutation
-from bayesflow_sampler.shrinkage import Measured
+from bayesflow_sampler.shrinkage import Measured, RewardSpread
 from bayesflow_sampler.tempering import BETA_RANGE, fit_inverse_temperature
 from bayesflow_sampler.types import Decision, RowSet
 from bayesflow_sampler.weights import log_sum_exp
@@ -22,6 +22,9 @@ __all__ = ["Controller", "held_back", "held_to"]
 
 _ATTEMPTS: Final = 3
 _UNBIASED: Final = "a beta that no reward has chosen leaves the evidence unbiased"
+_PAPER: Final = (
+    "its limit is not the posterior, so probabilities and evidence rank and promise nothing"
+)
 _STOPPED: Final = (
     "the stop depended on the rewards, so the evidence is not claimed to be unbiased; the test "
     "score of the final pick is not touched by it"
@@ -46,6 +49,7 @@ class Controller:
     _fitted: bool = field(init=False)
     _attempts: int = field(default=0, init=False)
     _best: float = field(default=-math.inf, init=False)
+    _spread: RewardSpread = field(default_factory=RewardSpread, init=False)
 
     def __post_init__(self) -> None:
         fixed = self.options.inverse_temperature
@@ -96,12 +100,7 @@ class Controller:
             )
         if self.options.weighting == "paper":
             decisions.append(
-                Decision(
-                    "paper weighting",
-                    "Algorithm 1 as printed was asked for",
-                    "its limit is not the posterior, so probabilities and evidence rank and "
-                    "promise nothing",
-                )
+                Decision("paper weighting", "Algorithm 1 as printed was asked for", _PAPER)
             )
         if size is not None and size < self.rows and rounds > 1:
             first = "rounds before the last" if self._fitted else "rounds between first and last"
@@ -130,7 +129,10 @@ class Controller:
         if beta is not None:
             self._fitted = True
             self.inverse_temperature = beta
-            return (_fitted_at(beta, target, len(rewards)),)
+            fitted = _fitted_at(beta, target, len(rewards))
+            if self.options.weighting == "paper":
+                fitted = fitted._replace(guarantee=_NO_PROMISE)
+            return (fitted,)
         if self._attempts < _ATTEMPTS and self.options.rounds > self._attempts:
             return (
                 Decision(
@@ -145,7 +147,8 @@ class Controller:
             if self._attempts == _ATTEMPTS
             else ("no spread of rewards in any round")
         )
-        return (Decision("beta stays 1", attempts, _UNBIASED),)
+        paper = self.options.weighting == "paper"
+        return (Decision("beta stays 1", attempts, _NO_PROMISE if paper else _UNBIASED),)
 
     # --- the stop ---------------------------------------------------------------------------
 
@@ -164,9 +167,11 @@ class Controller:
         """
         if self.options.tolerance is None or number == self.options.rounds:
             return None
-        self._best = max(self._best, shrunk_best([*rollouts, *edits]))
-        groups = [group for group in map(outlook_of, (rollouts, edits)) if group is not None]
-        gain = expected_improvement(self._best, groups)
+        self._spread.add([*rollouts, *edits])
+        variance = self._spread.variance
+        self._best = max(self._best, shrunk_best([*rollouts, *edits], variance))
+        groups = [outlook_of(group, variance) for group in (rollouts, edits)]
+        gain = expected_improvement(self._best, [one for one in groups if one is not None])
         if gain >= self.options.tolerance:
             return None
         return Decision(

@@ -1,7 +1,8 @@
 """What a further round may be expected to add to the best workflow found so far.
 
 The next round is reckoned to be like the last: its rollouts and its edits are each normal draws
-with the mean and the spread of true rewards (the noise of their rows taken off) of this round's.
+with the mean of this round's and the spread of true rewards over all rounds so far (the noise of
+their rows taken off; a minibatch round's own spread would be mostly noise).
 The expected improvement over the best b is then
 
     EI = ∫_b^1 (1 − Π_g Φ((x − m_g)/s_g)^{n_g}) dx,
@@ -38,23 +39,34 @@ class Outlook(NamedTuple):
     size: int
 
 
-def outlook_of(evaluations: Sequence[Measured]) -> Outlook | None:
-    """As many draws as these, and like these; None without a finite reward among them."""
+def outlook_of(evaluations: Sequence[Measured], variance: float | None = None) -> Outlook | None:
+    """As many draws as these, and like these; None without a finite reward among them.
+
+    Args:
+        evaluations: A group of a round's rewards.
+        variance: s², of true rewards; None takes that of the group, which noise may swallow.
+    """
     finite = [one for one in evaluations if math.isfinite(one.mean)]
     if not finite:
         return None
     mean = statistics.fmean(one.mean for one in finite)
-    return Outlook(mean, math.sqrt(reward_variance(finite)), len(evaluations))
+    spread = reward_variance(finite) if variance is None else variance
+    return Outlook(mean, math.sqrt(spread), len(evaluations))
 
 
-def shrunk_best(evaluations: Sequence[Measured]) -> float:
-    """The largest reward after each is shrunk by its noise to the mean of all; -inf for none."""
+def shrunk_best(evaluations: Sequence[Measured], variance: float | None = None) -> float:
+    """The largest reward after each is shrunk by its noise to the mean of all; -inf for none.
+
+    Args:
+        evaluations: Measured rewards.
+        variance: s², of true rewards; None takes that of these.
+    """
     finite = [one for one in evaluations if math.isfinite(one.mean)]
     if not finite:
         return -math.inf
     centre = statistics.fmean(one.mean for one in finite)
-    variance = reward_variance(finite)
-    return max(shrink(one.mean, one.noise(), centre, variance) for one in finite)
+    spread = reward_variance(finite) if variance is None else variance
+    return max(shrink(one.mean, one.noise(), centre, spread) for one in finite)
 
 
 def expected_improvement(best: float, groups: Sequence[Outlook]) -> float:

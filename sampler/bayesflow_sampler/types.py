@@ -228,7 +228,8 @@ class Generation:
         rows: The rows the round was scored on.
         fully_scored: Whether those are all validation rows.
         particles: The N particles, before selection.
-        refinements: The M refined workflows, in the order they were made.
+        refinements: The M refined workflows, in the order they were made; where the search stopped
+            in a minibatch round they keep their minibatch scores.
         injected: The refined workflows as they stand in the selection pool (empty if archived).
         ancestors: Indices into particles + injected, one a child; empty in the last round.
         effective_sample_size: ESS of exp(log_weight + score) over the particles, in [1, N].

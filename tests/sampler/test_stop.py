@@ -10,6 +10,7 @@ from bayesflow_sampler.controller import Controller
 from bayesflow_sampler.improvement import expected_improvement, outlook_of, shrunk_best
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.refiner import GrammarRefiner
+from bayesflow_sampler.shrinkage import reward_variance
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.types import Decision, Evaluation, Generation, RowSet
 from fakes.approx import approx
@@ -73,8 +74,10 @@ def controller(tolerance: float | None, rounds: int = 5) -> Controller:
 
 
 def gain(*groups: list[Evaluation]) -> float:
-    found = [outlook for group in groups if (outlook := outlook_of(group)) is not None]
-    return expected_improvement(shrunk_best([one for group in groups for one in group]), found)
+    every = [one for group in groups for one in group]
+    variance = reward_variance(every)
+    found = [one for group in groups if (one := outlook_of(group, variance)) is not None]
+    return expected_improvement(shrunk_best(every, variance), found)
 
 
 def test_it_stops_exactly_when_the_expected_improvement_is_below_the_tolerance() -> None:
@@ -177,7 +180,7 @@ async def test_it_stops_in_the_round_that_its_own_figures_say(tolerance: float) 
             break
 
     assert len(await run(search(replace(OPTIONS, tolerance=tolerance)))) == due
-    assert due == {0.0: 6, 0.005: 4, 0.02: 3, 0.1: 1}[tolerance]
+    assert due == {0.0: 6, 0.005: 6, 0.02: 3, 0.1: 1}[tolerance]
 
 
 async def test_a_larger_tolerance_stops_no_later() -> None:
@@ -187,7 +190,7 @@ async def test_a_larger_tolerance_stops_no_later() -> None:
     ]
 
     assert lengths == sorted(lengths, reverse=True)
-    assert set(lengths) == {6, 4, 3, 1}
+    assert set(lengths) == {6, 5, 3, 1}
 
 
 @pytest.mark.parametrize("refinement", ["archive", "inject"])
