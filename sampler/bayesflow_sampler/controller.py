@@ -25,6 +25,7 @@ _UNBIASED: Final = "a beta that no reward has chosen leaves the evidence unbiase
 _PAPER: Final = (
     "its limit is not the posterior, so probabilities and evidence rank and promise nothing"
 )
+_NO_PROMISE: Final = "with paper weighting no estimate is promised, at any beta"
 _STOPPED: Final = (
     "the stop depended on the rewards, so the evidence is not claimed to be unbiased; the test "
     "score of the final pick is not touched by it"

@@ -214,3 +214,11 @@ def test_a_search_of_fewer_rounds_does_not_promise_another() -> None:
 
 def test_without_a_clean_rollout_there_is_no_spread() -> None:
     assert sentences(controller(10, 2, beta=None), [])[0].startswith("beta stays 1: ")
+
+
+@pytest.mark.parametrize("rewards", [[0.1, 0.2, 0.3, 0.9], [0.5, 0.5]])
+def test_under_paper_weighting_no_beta_is_said_to_promise_anything(rewards: list[float]) -> None:
+    chooser = Controller(SearchOptions(weighting="paper"), 10, 0)
+    decisions = [decision for _ in range(3) for decision in chooser.observe(rewards)]
+
+    assert "no estimate is promised" in decisions[-1].guarantee
