@@ -17,7 +17,7 @@ test: $(VENV)/.dev  ## the fast tests
 
 test-slow: $(VENV)/.dev  ## statistics, chaos, real rows and the real model
 	$(BIN)/bayesflow-mcp pull smollm2
-	$(BIN)/python -m pytest -m slow --durations=10
+	$(BIN)/python -m pytest -m slow --durations=10 --numprocesses 2 --dist loadgroup
 
 test-all: test test-slow
 

@@ -118,7 +118,7 @@ def test_decision_15_beta_is_changed_after_the_run_without_a_call() -> None:
     assert steep.probability[B.workflow_id] == approx(1.0)
 
 
-def test_decision_6_only_clean_lineages_count_and_the_sum_is_divided_by_n() -> None:
+def test_decision_06_only_clean_lineages_count_and_the_sum_is_divided_by_n() -> None:
     unclean = particle(3.0, candidate(C, 1.0, 1.0, clean=False), clean=False)
     clean = particle(0.5, candidate(A, 1.0, 0.0))
     archive = archive_of(generation(1, clean, unclean))
@@ -131,14 +131,14 @@ def test_decision_6_only_clean_lineages_count_and_the_sum_is_divided_by_n() -> N
     assert draws_of(generation(1, clean, unclean)) == [Draw(1, A.workflow_id, 0.5 - math.log(2))]
 
 
-def test_decision_6_no_clean_lineage_means_no_posterior() -> None:
+def test_decision_06_no_clean_lineage_means_no_posterior() -> None:
     unclean = particle(0.0, candidate(A, 1.0, 1.0, clean=False), clean=False)
 
     assert archive_of(generation(1, unclean)).posterior(1.0) is None
     assert Archive(2).posterior(1.0) is None
 
 
-def test_decision_6_a_round_without_clean_lineages_is_not_passed_over_for_an_earlier_one() -> None:
+def test_decision_06_a_round_without_clean_lineages_is_not_passed_over_for_an_earlier_one() -> None:
     unclean = particle(0.0, candidate(C, 1.0, 1.0, clean=False), clean=False)
     last = generation(2, unclean, unclean)
     pooled = archive_of(FIRST, last).posterior(2.0)

@@ -44,7 +44,7 @@ def kinds(prior: CountingPrior, kind: str, number: int) -> list[DrawKey]:
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 4])
-async def test_decision_1_n_empty_prefixes_and_exactly_t_rounds(rounds: int) -> None:
+async def test_decision_01_n_empty_prefixes_and_exactly_t_rounds(rounds: int) -> None:
     prior = CountingPrior(GrammarPrior(TOY.grammar, 0))
     generations = await run(search_over(TOY, replace(PLAIN, rounds=rounds), prior=prior))
 
@@ -56,7 +56,7 @@ async def test_decision_1_n_empty_prefixes_and_exactly_t_rounds(rounds: int) -> 
     assert generations[-1].ancestors == ()
 
 
-async def test_decision_2_one_call_draws_the_step_and_the_first_rollout() -> None:
+async def test_decision_02_one_call_draws_the_step_and_the_first_rollout() -> None:
     prior = CountingPrior(GrammarPrior(TOY.grammar, 0))
     generations = await run(search_over(TOY, PLAIN, prior=prior))
 
@@ -75,7 +75,7 @@ async def test_decision_2_one_call_draws_the_step_and_the_first_rollout() -> Non
             )
 
 
-async def test_decision_2_a_particle_extends_its_ancestors_prefix() -> None:
+async def test_decision_02_a_particle_extends_its_ancestors_prefix() -> None:
     prior = CountingPrior(GrammarPrior(TOY.grammar, 0))
     generations = await run(search_over(TOY, PLAIN, prior=prior))
 
@@ -153,7 +153,7 @@ def whole(generation: Generation) -> list[int]:
     return [i for i, particle in enumerate(generation.particles) if particle.terminal]
 
 
-async def test_decision_4_a_finished_workflow_makes_no_further_draw() -> None:
+async def test_decision_04_a_finished_workflow_makes_no_further_draw() -> None:
     prior = CountingPrior(GrammarPrior(STOPPING.grammar, 1))
     options = replace(PLAIN, particles=12)
     generations = await run(search_over(STOPPING, options, 1, prior=prior))
@@ -175,7 +175,7 @@ async def test_decision_4_a_finished_workflow_makes_no_further_draw() -> None:
             assert later.particles[index].terminal
 
 
-async def test_decision_4_a_finished_workflow_is_one_rollout_and_needs_no_completion() -> None:
+async def test_decision_04_a_finished_workflow_is_one_rollout_and_needs_no_completion() -> None:
     prior = CountingPrior(GrammarPrior(STOPPING.grammar, 1))
     generations = await run(search_over(STOPPING, replace(PLAIN, particles=12), 1, prior=prior))
     for generation in generations:
@@ -188,7 +188,7 @@ async def test_decision_4_a_finished_workflow_is_one_rollout_and_needs_no_comple
         assert whole(generation) or generation.round == 1
 
 
-async def test_decision_4_paper_weighting_scores_a_finished_workflow_again_each_round() -> None:
+async def test_decision_04_paper_weighting_scores_a_finished_workflow_again_each_round() -> None:
     options = replace(PLAIN, particles=12, weighting="paper")
     generations = await run(search_over(STOPPING, options, 1))
     again = [
@@ -204,7 +204,7 @@ async def test_decision_4_paper_weighting_scores_a_finished_workflow_again_each_
         assert particle.log_weight == 0
 
 
-async def test_decision_4_a_minibatch_reward_is_completed_in_the_last_round() -> None:
+async def test_decision_04_a_minibatch_reward_is_completed_in_the_last_round() -> None:
     reward = RowReward(STOPPING.rewards, rows=9)
     options = replace(PLAIN, particles=12, minibatch=2)
     generations = await run(search_over(STOPPING, options, 1, reward=reward))
@@ -221,7 +221,7 @@ async def test_decision_4_a_minibatch_reward_is_completed_in_the_last_round() ->
 # --- decision 5: workflows longer than T ------------------------------------------------------
 
 
-async def test_decision_5_the_last_round_takes_all_the_rest() -> None:
+async def test_decision_05_the_last_round_takes_all_the_rest() -> None:
     generations = await run(search_over(TOY, replace(PLAIN, rounds=2)))
 
     assert all(len(particle.prefix) == 1 for particle in generations[0].particles)

@@ -33,7 +33,7 @@ async def refined(options: SearchOptions = INJECT) -> list[Generation]:
     return await run(search_over(TOY, options, reward=LOVED, refiner=refiner))
 
 
-async def test_decision_6_a_refined_workflow_enters_as_its_first_t_steps() -> None:
+async def test_decision_06_a_refined_workflow_enters_as_its_first_t_steps() -> None:
     generations = await refined()
 
     for generation in generations[:2]:
@@ -43,7 +43,7 @@ async def test_decision_6_a_refined_workflow_enters_as_its_first_t_steps() -> No
         assert not long.terminal
 
 
-async def test_decision_6_a_refined_workflow_of_t_steps_or_fewer_is_whole_and_terminal() -> None:
+async def test_decision_06_a_refined_workflow_of_t_steps_or_fewer_is_whole_and_terminal() -> None:
     generations = await refined()
 
     for generation in generations[:2]:
@@ -54,7 +54,7 @@ async def test_decision_6_a_refined_workflow_of_t_steps_or_fewer_is_whole_and_te
     assert all(p.terminal and p.prefix == SHORT for p in last if len(p.prefix) == 1)
 
 
-async def test_decision_6_a_refined_workflow_has_log_weight_zero_and_is_not_clean() -> None:
+async def test_decision_06_a_refined_workflow_has_log_weight_zero_and_is_not_clean() -> None:
     for generation in (await refined())[:2]:
         for entry in generation.injected:
             assert entry.log_weight == 0
@@ -65,7 +65,7 @@ async def test_decision_6_a_refined_workflow_has_log_weight_zero_and_is_not_clea
             assert entry.rollouts[0].origin == "refined"
 
 
-async def test_decision_6_descendants_of_a_refinement_inherit_that_they_are_not_clean() -> None:
+async def test_decision_06_descendants_of_a_refinement_inherit_that_they_are_not_clean() -> None:
     first, second, third = await refined()
     assert all(particle.clean for particle in first.particles)
     assert all(ancestor >= 4 for ancestor in first.ancestors)
@@ -76,7 +76,7 @@ async def test_decision_6_descendants_of_a_refinement_inherit_that_they_are_not_
             assert all(not rollout.clean for rollout in particle.rollouts)
 
 
-async def test_decision_6_particles_that_win_over_refinements_stay_clean() -> None:
+async def test_decision_06_particles_that_win_over_refinements_stay_clean() -> None:
     dull = TableReward({**TOY.rewards, LONG.workflow_id: -400.0, SHORT.workflow_id: -400.0})
     refiner = ScriptedRefiner([LONG, SHORT])
     for generation in await run(search_over(TOY, INJECT, reward=dull, refiner=refiner)):
@@ -87,7 +87,7 @@ async def test_decision_6_particles_that_win_over_refinements_stay_clean() -> No
             assert drawn.origin == "prior"
 
 
-async def test_decision_6_a_childs_weight_is_paid_over_the_whole_pool() -> None:
+async def test_decision_06_a_childs_weight_is_paid_over_the_whole_pool() -> None:
     first, second, _ = await refined()
     # The two loved entries share the selection evenly: N·π = 2.
     assert sorted(first.ancestors) == [4, 4, 5, 5]
@@ -95,7 +95,7 @@ async def test_decision_6_a_childs_weight_is_paid_over_the_whole_pool() -> None:
         assert particle.log_weight == approx(0.0 - 0.6931471805599453)
 
 
-async def test_decision_6_the_last_round_injects_nothing() -> None:
+async def test_decision_06_the_last_round_injects_nothing() -> None:
     last = (await refined())[-1]
 
     assert last.injected == ()
@@ -103,7 +103,7 @@ async def test_decision_6_the_last_round_injects_nothing() -> None:
 
 
 @pytest.mark.parametrize("minibatch", [None, 2])
-async def test_decision_7_archived_refinements_leave_the_particles_alone(
+async def test_decision_07_archived_refinements_leave_the_particles_alone(
     minibatch: int | None,
 ) -> None:
     """Also on minibatches, whose shrinkage learns its s² from the rollouts alone."""
@@ -121,7 +121,7 @@ async def test_decision_7_archived_refinements_leave_the_particles_alone(
         assert set(ours.refinements) <= set(ours.candidates)
 
 
-async def test_decision_8_each_edit_sees_the_rounds_workflows_and_the_edits_before_it() -> None:
+async def test_decision_08_each_edit_sees_the_rounds_workflows_and_the_edits_before_it() -> None:
     foreign = [workflow_of("xyz"), workflow_of("zyx"), workflow_of("xxx")]
     refiner = ScriptedRefiner(foreign)
     options = replace(INJECT, refinements=3, rounds=1)
@@ -138,7 +138,7 @@ async def test_decision_8_each_edit_sees_the_rounds_workflows_and_the_edits_befo
     assert refiner.pools == [drawn, [*drawn, edits[0]], [*drawn, edits[0], edits[1]]]
 
 
-async def test_decision_9_the_refiner_is_told_of_every_workflow_of_the_run() -> None:
+async def test_decision_09_the_refiner_is_told_of_every_workflow_of_the_run() -> None:
     foreign = [workflow_of(word) for word in ("xyz", "zyx", "xxx", "yyy", "zzz", "xzx")]
     refiner = ScriptedRefiner(foreign)
     options = replace(INJECT, refinement="archive")
@@ -167,7 +167,7 @@ async def test_decision_13_beta_is_fitted_to_clean_rollouts_alone() -> None:
     assert [generation.inverse_temperature for generation in generations] == [1.0] * 3
 
 
-async def test_decision_8_the_pool_is_of_this_round_alone_and_holds_no_workflow_twice() -> None:
+async def test_decision_08_the_pool_is_of_this_round_alone_and_holds_no_workflow_twice() -> None:
     refiner = ScriptedRefiner([LONG])
     generations = await run(search_over(TOY, INJECT, reward=LOVED, refiner=refiner))
     for generation, pool in zip(generations, refiner.pools[::2], strict=True):

@@ -6,6 +6,7 @@ the search asks its optimizer and refiner is counted exactly but for repairs and
 known and asked again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -36,6 +37,7 @@ __all__ = [
     "closing_executions",
     "default_cost_cap",
     "estimate",
+    "lacking_executions",
     "most_executions",
     "round_executions",
 ]
@@ -150,8 +152,7 @@ def estimate(
     """
     uses = _uses(rehearsal)
     executions = most_executions(spec, sizes)
-    tested = sizes["test"]
-    whole = _Work(executions - tested, tested, _drawn(spec), _refined(spec))
+    whole = _Work(executions - sizes["test"], sizes["test"], _drawn(spec), _refined(spec))
     parts = tuple(_parts(spec, whole, uses, prices))
     total = _sum(parts)
     return Estimate(
@@ -170,9 +171,7 @@ def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     """Executions (a workflow on a row) that the run may need, none remembered."""
     validation = sizes["validation"]
     rounds = range(1, spec.options.rounds + 1)
-    searched = sum(_scored(spec, number, validation) for number in rounds)
-    searched += len(spec.warm) * validation
-    return searched + closing_executions(sizes)
+    return sum(_scored(spec, t, validation) for t in rounds) + closing_executions(sizes)
 
 
 def round_executions(spec: RunSpec, number: int, validation: int) -> int:
@@ -180,9 +179,17 @@ def round_executions(spec: RunSpec, number: int, validation: int) -> int:
     return _width(spec, number) * validation
 
 
-def closing_executions(sizes: Mapping[Split, int]) -> int:
-    """Executions that the final pick and the test may need."""
-    return COMPLETED * sizes["validation"] + RESCORED * sizes["selection"] + 2 * sizes["test"]
+def lacking_executions(spec: RunSpec, number: int, validation: int) -> int:
+    """Validation rows that workflows of rounds before round t may not have met, in all."""
+    return sum(
+        _width(spec, t) * validation - _scored(spec, t, validation) for t in range(1, number)
+    )
+
+
+def closing_executions(sizes: Mapping[Split, int], lacking: float = math.inf) -> int:
+    """Executions that the final pick and the test may need, with so many rows not met so far."""
+    completed = round(min(COMPLETED * sizes["validation"], lacking))
+    return completed + RESCORED * sizes["selection"] + 2 * sizes["test"]
 
 
 def check_budget(
@@ -272,21 +279,21 @@ def default_cost_cap(
 
 def _width(spec: RunSpec, number: int) -> int:
     """Workflows that round t scores; edits of earlier rounds stay in the refiner's pool."""
-    options = spec.options
-    earlier = 0 if number == 1 else (number - 1) * options.refinements + len(spec.warm)
+    options, warm = spec.options, len(spec.warm)
+    fresh = options.refinements + (warm if number == 1 else 0)
+    earlier = 0 if number == 1 else (number - 1) * options.refinements + warm
     if not options.lookahead:
-        return options.particles + earlier + options.refinements
+        return options.particles + earlier + fresh
     kept = min(KEPT, earlier) if options.refinement == "archive" else 0
-    return options.particles * options.rollouts + options.refinements + kept
+    return options.particles * options.rollouts + fresh + kept
 
 
 def _scored(spec: RunSpec, number: int, validation: int) -> int:
     """Executions of round t."""
     options = spec.options
-    fitted = options.inverse_temperature is None
-    if number == options.rounds or (number == 1 and fitted):
-        return _width(spec, number) * validation
-    return _width(spec, number) * min(options.minibatch or validation, validation)
+    whole = number == options.rounds or (number == 1 and options.inverse_temperature is None)
+    rows = validation if whole else min(options.minibatch or validation, validation)
+    return _width(spec, number) * rows
 
 
 def _drawn(spec: RunSpec) -> int:
@@ -305,7 +312,7 @@ def _first_round(spec: RunSpec, sizes: Mapping[Split, int]) -> _Work:
     options = spec.options
     alone = options.rounds == 1 or not options.lookahead
     return _Work(
-        searched=_scored(spec, 1, sizes["validation"]) + len(spec.warm) * sizes["validation"],
+        searched=_scored(spec, 1, sizes["validation"]),
         compared=0,
         drawn=options.particles * (1 if alone else options.rollouts),
         refined=_CALLS_PER_EDIT * options.refinements,

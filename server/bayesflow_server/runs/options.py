@@ -12,7 +12,15 @@ from bayesflow_sampler.resampling import Resampling
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.task import Preset
 
-__all__ = ["MOST_WARM", "PRESETS", "SamplerOptions", "Tier", "parse_options", "resolve_options"]
+__all__ = [
+    "MOST_WARM",
+    "PRESETS",
+    "SamplerOptions",
+    "Tier",
+    "parse_options",
+    "pools_rounds",
+    "resolve_options",
+]
 
 Tier = Literal["strong", "cheap"]
 MOST_WARM: Final = 20
@@ -138,6 +146,14 @@ class SamplerOptions(BaseModel):
 
 
 _SEARCH: Final = frozenset(field.name for field in fields(SearchOptions)) - {"minibatch"}
+
+
+def pools_rounds(options: SearchOptions) -> bool:
+    """Whether all rounds estimate the same law with draws of their own.
+
+    Paper weighting has another law each round; without look-ahead every round has the same draws.
+    """
+    return options.weighting == "exact" and options.lookahead
 
 
 def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:

@@ -1,7 +1,8 @@
 """Whether a run's budget can pay a further round and what must come after the search.
 
-What an execution took so far, on the average, is what the next ones are reckoned at; the final pick
-and the test are kept back for. The search asks where its `tolerance` is set; without it the run
+What an execution took so far, on the average, is what the next ones are reckoned at. Kept back for
+are the final pick, the test, and that the next round may turn out the last, which is scored in
+full. The search asks where its `tolerance` is set; without it the run
 goes on until the budget is spent, and pauses.
 """
 
@@ -11,7 +12,11 @@ from typing import NamedTuple
 
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.gateway.budget import Budget
-from bayesflow_server.runs.estimate import closing_executions, round_executions
+from bayesflow_server.runs.estimate import (
+    closing_executions,
+    lacking_executions,
+    round_executions,
+)
 from bayesflow_server.runs.spec import RunSpec
 
 __all__ = ["RunPurse"]
@@ -33,7 +38,7 @@ class RunPurse:
         spec: What the run does.
         sizes: Rows of each split.
         budget: What was spent and what may be.
-        executions: Executions (a workflow on a row) done so far, remembered ones included.
+        executions: Executions (a workflow on a row) made so far; what was remembered took nothing.
     """
 
     spec: RunSpec
@@ -46,8 +51,10 @@ class RunPurse:
         done = self.executions()
         if not done:
             return None
-        ahead = round_executions(self.spec, number, self.sizes["validation"])
-        ahead += closing_executions(self.sizes)
+        validation = self.sizes["validation"]
+        ahead = round_executions(self.spec, number, validation)
+        lacking = lacking_executions(self.spec, number, validation)
+        ahead += closing_executions(self.sizes, lacking)
         for account in self._accounts():
             needed = account.spent / done * ahead
             left = max(account.limit - account.spent, 0.0)

@@ -19,6 +19,7 @@ from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.estimate import Estimate, check_budget
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
+from bayesflow_server.runs.options import pools_rounds
 from bayesflow_server.runs.pool_view import StoredPool
 from bayesflow_server.runs.preparation import prepare
 from bayesflow_server.runs.request import RunRequest
@@ -279,7 +280,7 @@ class RunService:
             rows=await self._store.pool(run_id),
             rounds=await self._store.rounds(run_id),
             validation_rows=sum(row.split == "validation" for row in rows),
-            pool_rounds=spec.options.weighting == "exact" and spec.optimizer == GRAMMAR,
+            pool_rounds=spec.optimizer == GRAMMAR and pools_rounds(spec.options),
             particles=spec.options.particles,
             islands=spec.options.islands,
         )

@@ -32,6 +32,7 @@ from bayesflow_server.gateway.gateway import Gateway, ModelSession
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operators
 from bayesflow_server.runs.estimate import closing_executions, most_executions
+from bayesflow_server.runs.options import pools_rounds
 from bayesflow_server.runs.progress import BestSoFar, Phase, PoolState, Progress
 from bayesflow_server.runs.proposals import ProposalBoard, Submissions
 from bayesflow_server.runs.purse import RunPurse
@@ -183,9 +184,9 @@ class Sitting:
                 admit_workflow(source, exec_code=spec.public_tests is not None)
                 for source in spec.warm
             ],
-            purse=RunPurse(spec, sizes, self.budget, lambda: self.progress.done),
+            purse=RunPurse(spec, sizes, self.budget, lambda: sum(1 for _ in evaluator.records)),
         )
-        pooled = prior.coherent and spec.options.weighting == "exact"
+        pooled = prior.coherent and pools_rounds(spec.options)
         archive = Archive(
             evaluator.size("validation"), pool_rounds=pooled, islands=spec.options.islands
         )
