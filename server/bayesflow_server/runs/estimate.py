@@ -169,9 +169,8 @@ def estimate(
 
 def most_executions(spec: RunSpec, sizes: Mapping[Split, int]) -> int:
     """Executions (a workflow on a row) that the run may need, none remembered."""
-    validation = sizes["validation"]
     rounds = range(1, spec.options.rounds + 1)
-    return sum(_scored(spec, t, validation) for t in rounds) + closing_executions(sizes)
+    return sum(_scored(spec, t, sizes["validation"]) for t in rounds) + closing_executions(sizes)
 
 
 def round_executions(spec: RunSpec, number: int, validation: int) -> int:
@@ -179,11 +178,9 @@ def round_executions(spec: RunSpec, number: int, validation: int) -> int:
     return _width(spec, number) * validation
 
 
-def lacking_executions(spec: RunSpec, number: int, validation: int) -> int:
+def lacking_executions(spec: RunSpec, number: int, rows: int) -> int:
     """Validation rows that workflows of rounds before round t may not have met, in all."""
-    return sum(
-        _width(spec, t) * validation - _scored(spec, t, validation) for t in range(1, number)
-    )
+    return sum(_width(spec, t) * rows - _scored(spec, t, rows) for t in range(1, number))
 
 
 def closing_executions(sizes: Mapping[Split, int], lacking: float = math.inf) -> int:

@@ -10,7 +10,11 @@ from bayesflow_server.errors import BudgetSpentError
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.prices import PriceTable
-from bayesflow_server.runs.estimate import closing_executions, round_executions
+from bayesflow_server.runs.estimate import (
+    closing_executions,
+    lacking_executions,
+    round_executions,
+)
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.purse import RunPurse
 from bayesflow_server.runs.request import RunRequest, resolve
@@ -23,7 +27,8 @@ from fakes.models import FakeModel, FakeRegistry
 from fakes.tasks import OPTIONS, answer_addition, request
 
 SIZES: dict[Split, int] = {"demonstration": 0, "validation": 10, "selection": 5, "test": 7}
-CLOSING = 10 * 10 + 5 * 5 + 2 * 7
+# Round 1 is scored in full, so the final pick has nothing to complete after it.
+CLOSING = 5 * 5 + 2 * 7
 ROUND = (4 + 1 + 1) * 10
 # Three rounds, the final pick and the test take 127 calls; with one round alone they take 104.
 TIGHT = BudgetLimits(calls=110)
@@ -56,10 +61,15 @@ async def purse(limits: BudgetLimits, done: int, **spent: Any) -> RunPurse:
 
 async def test_what_is_kept_back_is_a_last_round_the_final_pick_and_the_test() -> None:
     spec = await spec_of()
-    assert closing_executions(SIZES) == CLOSING
+    assert closing_executions(SIZES) == 10 * 10 + CLOSING
+    assert closing_executions(SIZES, 0) == CLOSING
     # Four rollouts and an edit, and the edit of round 1; the last round is scored in full.
     assert round_executions(spec, 2, 10) == ROUND
     assert round_executions(spec, 1, 10) == 5 * 10
+    # Round 2 scores its 6 on 4 of 10 rows: the final pick may have that many more to run.
+    assert [lacking_executions(spec, number, 10) for number in (1, 2, 3)] == [0, 0, 6 * 6]
+    assert closing_executions(SIZES, 36) == 36 + CLOSING
+    assert closing_executions(SIZES, 101) == 10 * 10 + CLOSING
 
 
 @pytest.mark.parametrize(
