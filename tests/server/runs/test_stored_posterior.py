@@ -132,6 +132,16 @@ async def test_a_run_with_islands_has_an_error_at_every_beta_without_a_call(
     assert model.started.total() == calls
 
 
+async def test_without_lookahead_the_same_draws_of_every_round_count_once(
+    service: RunService,
+) -> None:
+    given = options(particles=6, lookahead=False, rounds=4, minibatch="full", beta=5.0)
+    posterior = view_pool(await ran(service, given)).posterior
+    assert posterior is not None
+    assert posterior.rounds == (4,)
+    assert 1 <= posterior.effective_sample_size <= 6
+
+
 @pytest.mark.parametrize("seed", [0, 4])
 async def test_lineages_and_clean_share_of_a_run_are_those_of_its_generations(
     service: RunService, monkeypatch: pytest.MonkeyPatch, seed: int
