@@ -171,6 +171,8 @@ class Controller:
         self._spread.add([*rollouts, *edits])
         variance = self._spread.variance
         self._best = max(self._best, shrunk_best([*rollouts, *edits], variance))
+        if self._spread.flat and self._best < 1:
+            return None  # no two rewards differ, so nobody knows what another round may bring
         groups = [outlook_of(group, variance) for group in (rollouts, edits)]
         gain = expected_improvement(self._best, [one for one in groups if one is not None])
         if gain >= self.options.tolerance:

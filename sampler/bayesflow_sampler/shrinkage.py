@@ -52,6 +52,11 @@ class RewardSpread:
                 self._noises.append(evaluation.noise())
 
     @property
+    def flat(self) -> bool:
+        """Whether all rewards so far are equal: nothing is known of their spread."""
+        return len(set(self._means)) < 2
+
+    @property
     def variance(self) -> float:
         """s²: the variance of the true rewards by the method of moments, at least 1e-4."""
         count = len(self._means)

@@ -127,7 +127,7 @@ class _Course:
     ) -> None:
         self._options, self._seed = search.options, search.seed
         self._prior, self._reward, self._purse = search.prior, search.reward, search.purse
-        self._group, self._finished = group, finished
+        self._group, self._finished, self._warm = group, finished, search.warm
         self._drawing = Drawing(search.prior, search.refiner, search.journal, search.suggestions)
         self._growth = Growth(self._drawing, search.reward, search.options, group)
         self._refining = Refining(self._drawing, search.reward, search.options, group, search.warm)
@@ -206,6 +206,8 @@ class _Course:
             rewards = [c.evaluation.mean for c in rollouts if c.clean]
             rewards = [reward for reward in rewards if reward > -math.inf]
             decisions += self._controller.observe(rewards)
+        if number == 1 and self._warm:
+            decisions += (_warm_start(len(self._warm)),)
         if number == 1 and not self._options.lookahead:
             decisions += (_NO_LOOKAHEAD,)
         return decisions
@@ -269,6 +271,15 @@ class _Course:
             replace(one, rollouts=tuple([await task for task in rollouts]))
             for one, rollouts in zip(grown, tasks, strict=True)
         ]
+
+
+def _warm_start(count: int) -> Decision:
+    return Decision(
+        f"{count} workflow{'s' if count > 1 else ''} to start with",
+        "given as `warm_start`",
+        "they are scored, edited and picked as refinements are, never counted as draws of the "
+        "prior, so its posterior and evidence stay as they are",
+    )
 
 
 def _size(joint: Sequence[float], number: int) -> float:

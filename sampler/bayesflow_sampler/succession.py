@@ -90,8 +90,9 @@ def succession(
             replace(_child(entries[place], members[place], log_weight), island=island)
             for place, log_weight in zip(chosen.ancestors, chosen.log_weights, strict=True)
         ]
+    # One sentence a round is enough, whichever island it is of.
     return Succession(
-        tuple(_inheriting(number, children, pool, options, seed)), tuple(decisions), resampled
+        tuple(_inheriting(number, children, pool, options, seed)), tuple(decisions[:1]), resampled
     )
 
 

@@ -27,7 +27,7 @@ VARIANTS = {
     "recycle": replace(OPTIONS, recycle=True),
     "recycle, inject, lag": replace(INJECT, recycle=True, refiner_lag=1),
     "islands": replace(OPTIONS, islands=2),
-    "tolerance that stops": replace(OPTIONS, tolerance=0.005, refiner_lag=1),
+    "tolerance that stops": replace(OPTIONS, rollouts=1, tolerance=0.005, refiner_lag=1),
     "tolerance that does not": replace(INJECT, tolerance=0.0),
     "without look-ahead": replace(OPTIONS, lookahead=False),
     "without look-ahead, lag": replace(OPTIONS, lookahead=False, refiner_lag=1),

@@ -326,3 +326,12 @@ async def test_rewards_at_their_top_stop_a_search_at_once() -> None:
     )
 
     assert len(await run(made)) == 1
+
+
+def test_nobody_knows_what_another_round_may_bring_while_all_rewards_are_equal() -> None:
+    """Five workflows that all fail in round 1 are no reason to give up."""
+    lost = [evaluation(0.0, 0.0, 0.0, 0.0)] * 5
+    chooser = controller(1.0)
+
+    assert chooser.stop(1, lost, lost[:1]) is None
+    assert chooser.stop(2, [*lost, POOR], []) is not None

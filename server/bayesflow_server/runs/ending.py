@@ -46,9 +46,7 @@ def ending_of(error: BaseException) -> Ending:
     """The ending that an error, or a group of them, stands for; an unforeseen one goes first."""
     errors = _leaves(error)
     for bug in errors:
-        if isinstance(bug, SamplerError):
-            return Ending("failed", str(bug))
-        if not isinstance(bug, ServerError):
+        if not isinstance(bug, (ServerError, SamplerError)):
             if isinstance(bug, SandboxUnavailableError):
                 return Ending("paused", f"{bug} Resume the run once that is mended.")
             return Ending("failed", f"Internal error: {type(bug).__name__}: {bug}", bug)
