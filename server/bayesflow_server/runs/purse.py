@@ -1,9 +1,9 @@
 """Whether a run's budget can pay a further round and what must come after the search.
 
-What an execution took so far, on the average, is what the next ones are reckoned at. Kept back for
-are the final pick, the test, and that the next round may turn out the last, which is scored in
-full. The search asks where its `tolerance` is set; without it the run
-goes on until the budget is spent, and pauses.
+What an execution took so far, on the average, is what the next ones are reckoned at. Kept back is
+what the final pick and the test take, and the full scoring of the next round, should it turn out
+the last. The search asks where its `tolerance` is set; without it the run goes on until the budget
+is spent, and pauses.
 """
 
 from collections.abc import Callable, Iterator, Mapping
