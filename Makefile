@@ -15,9 +15,11 @@ demo: $(VENV)/.local  ## search a workflow for a small model on this machine
 test: $(VENV)/.dev  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" --durations=10
 
+# Statistics wait for the cores alone; the others share one model, whose threads want both.
 test-slow: $(VENV)/.dev  ## statistics, chaos, real rows and the real model
 	$(BIN)/bayesflow-mcp pull smollm2
-	$(BIN)/python -m pytest -m slow --durations=10 --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m slow --durations=5 --numprocesses 2 --dist loadfile tests/sampler
+	$(BIN)/python -m pytest -m slow --durations=5 --ignore tests/sampler
 
 test-all: test test-slow
 
