@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from bayesflow_sampler.errors import OptionsError
 from bayesflow_sampler.resampling import Resampling, resample
 from bayesflow_sampler.tempering import scaled, temper
-from bayesflow_sampler.weights import normalise
+from bayesflow_sampler.weights import effective_sample_size, normalise
 
 __all__ = ["Selection", "Weighting", "select"]
 
@@ -85,8 +85,7 @@ def select(
     if ess_threshold is not None:
         if len(probabilities) != count:
             raise OptionsError("The ESS trigger needs a pool of exactly N entries.")
-        size = 1.0 / math.fsum(share * share for share in probabilities)
-        if size >= ess_threshold * count:
+        if effective_sample_size(weights) >= ess_threshold * count:
             return Selection(tuple(range(count)), tuple(log_weights), False, tau)
     ancestors = resample(probabilities, count, resampling, draw)
     if weighting == "paper":

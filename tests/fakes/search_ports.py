@@ -10,6 +10,7 @@ from bayesflow_sampler.randomness import uniform
 from bayesflow_sampler.types import Candidate, DrawKey, Evaluation, RowSet, Workflow
 
 __all__ = [
+    "ChattyPrior",
     "CountingPrior",
     "MemoryJournal",
     "NoJournal",
@@ -116,6 +117,26 @@ class ScriptedRefiner:
         self.seen.append(frozenset(seen))
         self.pools.append([candidate.workflow.workflow_id for candidate in pool])
         return Edit(edit, pool[0].workflow.workflow_id)
+
+
+@dataclass
+class ChattyPrior:
+    """Goes on from any prefix: the inner prior from its own, a foreign workflow from its."""
+
+    inner: Prior
+    foreign: Workflow
+    coherent: bool = False
+
+    @property
+    def root(self) -> Workflow:
+        return self.inner.root
+
+    async def extend(self, prefix: Workflow, key: DrawKey) -> Workflow:
+        known = prefix.steps and prefix == self.foreign.prefix(len(prefix))
+        return self.foreign if known else await self.inner.extend(prefix, key)
+
+    async def complete(self, prefix: Workflow, key: DrawKey) -> Workflow:
+        return await self.extend(prefix, key)
 
 
 @dataclass

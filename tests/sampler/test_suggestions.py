@@ -12,7 +12,7 @@ from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.refiner import GrammarRefiner
 from bayesflow_sampler.smc import Search
 from bayesflow_sampler.types import DrawKey, Evaluation, Generation, RowSet, Workflow
-from fakes.search_ports import MemoryJournal, RowReward, ScriptedRefiner, TableReward
+from fakes.search_ports import ChattyPrior, MemoryJournal, RowReward, ScriptedRefiner, TableReward
 from fakes.searches import run, search_over
 from fakes.toys import make_toy, workflow_of
 
@@ -35,25 +35,6 @@ class Given:
         assert number not in self.asked
         self.asked.append(number)
         return self.by_round.get(number, ())
-
-
-@dataclass
-class ChattyPrior:
-    """A prior that goes on from any prefix: the grammar's from its own, the foreign one's else."""
-
-    inner: GrammarPrior
-    coherent: bool = False
-
-    @property
-    def root(self) -> Workflow:
-        return self.inner.root
-
-    async def extend(self, prefix: Workflow, key: DrawKey) -> Workflow:
-        foreign = prefix.steps and prefix == FOREIGN[0].prefix(len(prefix))
-        return FOREIGN[0] if foreign else await self.inner.extend(prefix, key)
-
-    async def complete(self, prefix: Workflow, key: DrawKey) -> Workflow:
-        return await self.extend(prefix, key)
 
 
 class PowerCutError(Exception):
@@ -140,7 +121,9 @@ LOVED = TableReward({**TOY.rewards, FOREIGN[0].workflow_id: 400.0})
 
 
 async def test_under_injection_it_competes_for_selection_as_a_refinement_does() -> None:
-    made = search_over(TOY, INJECT, prior=ChattyPrior(GrammarPrior(TOY.grammar, 0)), reward=LOVED)
+    made = search_over(
+        TOY, INJECT, prior=ChattyPrior(GrammarPrior(TOY.grammar, 0), FOREIGN[0]), reward=LOVED
+    )
     made.suggestions = Given({1: FOREIGN[:1]})
     first, second, _ = await run(made)
     entry = first.injected[0]
@@ -218,7 +201,7 @@ async def test_a_replay_asks_for_nothing_and_gives_the_same_generations() -> Non
         one = search_over(
             TOY,
             INJECT,
-            prior=ChattyPrior(GrammarPrior(TOY.grammar, 0)),
+            prior=ChattyPrior(GrammarPrior(TOY.grammar, 0), FOREIGN[0]),
             reward=LOVED,
             journal=journal,
         )

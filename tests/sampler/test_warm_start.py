@@ -10,8 +10,8 @@ from bayesflow_sampler.grammar import GrammarPrior
 from bayesflow_sampler.options import SearchOptions
 from bayesflow_sampler.ports import Prior
 from bayesflow_sampler.smc import Search
-from bayesflow_sampler.types import DrawKey, Generation, Workflow
-from fakes.search_ports import MemoryJournal, RowReward, ScriptedRefiner, TableReward
+from bayesflow_sampler.types import Generation, Workflow
+from fakes.search_ports import ChattyPrior, MemoryJournal, RowReward, ScriptedRefiner, TableReward
 from fakes.searches import run, search_over
 from fakes.toys import make_toy, workflow_of
 
@@ -33,25 +33,6 @@ class Given:
 
     async def take(self, number: int) -> list[Workflow]:
         return self.first if number == 1 else []
-
-
-@dataclass
-class ChattyPrior:
-    """Goes on from any prefix: the grammar from its own, `xyz` from everything else."""
-
-    inner: GrammarPrior
-    coherent: bool = False
-
-    @property
-    def root(self) -> Workflow:
-        return self.inner.root
-
-    async def extend(self, prefix: Workflow, key: DrawKey) -> Workflow:
-        foreign = prefix.steps and prefix == WARM[0].prefix(len(prefix))
-        return WARM[0] if foreign else await self.inner.extend(prefix, key)
-
-    async def complete(self, prefix: Workflow, key: DrawKey) -> Workflow:
-        return await self.extend(prefix, key)
 
 
 def search(
@@ -146,7 +127,7 @@ async def test_archived_they_leave_particles_posterior_and_evidence_alone(
 
 async def test_with_a_chat_prior_they_are_injected() -> None:
     options = replace(OPTIONS, refinement="inject", refinements=0)
-    prior = ChattyPrior(GrammarPrior(TOY.grammar, 0))
+    prior = ChattyPrior(GrammarPrior(TOY.grammar, 0), WARM[0])
     first, second, third = await run(search(options, prior=prior, reward=LOVED))
 
     assert [entry.rollouts[0].workflow for entry in first.injected] == WARM

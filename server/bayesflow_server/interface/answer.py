@@ -8,10 +8,10 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from bayesflow_server.errors import InputError
+from bayesflow_server.excerpt import ANSWER, ERROR, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import SPEND, WaitSeconds
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import ANSWER, ERROR, excerpt
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:

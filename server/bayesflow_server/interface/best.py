@@ -7,9 +7,9 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
 from bayesflow_server.errors import InputError
+from bayesflow_server.excerpt import TITLE, excerpt
 from bayesflow_server.interface.arguments import READ, RunId
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import TITLE, excerpt
 from bayesflow_server.interface.scores import GainState, Score, Verdict
 from bayesflow_server.interface.tool import make_tool
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
 
 from bayesflow_server.evaluation.example import SPLITS, Split
 from bayesflow_server.evaluation.task import Preset, Task, load_task
+from bayesflow_server.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import EXAMPLES, Examples, ScorerArgument
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
 

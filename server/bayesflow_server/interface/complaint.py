@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue, ValidationError
 
-from bayesflow_server.interface.excerpt import excerpt
+from bayesflow_server.excerpt import excerpt
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

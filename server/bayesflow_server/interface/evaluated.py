@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAli
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from bayesflow_server.interface.excerpt import ANSWER, ERROR, TITLE, excerpt
+from bayesflow_server.excerpt import ANSWER, ERROR, TITLE, excerpt
 from bayesflow_server.interface.paging import ROOM, first_that_fit
 from bayesflow_server.interface.scores import GainState, PairedState, Score, Verdict
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
+from bayesflow_server.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.interface.arguments import READ, Cursor, RunId
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.interface.paging import first_that_fit, offset_of
 from bayesflow_server.interface.tool import make_tool
 

@@ -7,9 +7,9 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
+from bayesflow_server.excerpt import ERROR, excerpt
 from bayesflow_server.interface.arguments import RunId, WaitSeconds
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import ERROR, excerpt
 from bayesflow_server.interface.runs import Status
 from bayesflow_server.interface.tool import make_tool
 

@@ -9,11 +9,11 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
 from bayesflow_server.errors import InputError
+from bayesflow_server.excerpt import ERROR, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.interface.arguments import READ, SPEND, STOP, Cursor, RunId, WaitSeconds
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import ERROR, excerpt
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:

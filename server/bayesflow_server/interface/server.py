@@ -8,8 +8,8 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult
 from mcp.types import Tool as ListedTool
 
+from bayesflow_server.excerpt import excerpt
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.excerpt import excerpt
 
 __all__ = ["INSTRUCTIONS", "BayesFlowServer", "LogLevel"]
 

@@ -16,9 +16,9 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ValidationError
 
 from bayesflow_server.errors import ServerError
+from bayesflow_server.excerpt import excerpt
 from bayesflow_server.interface.compact_schema import compact, compact_result
 from bayesflow_server.interface.complaint import complaint
-from bayesflow_server.interface.excerpt import excerpt
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context

@@ -36,7 +36,7 @@ from bayesflow_server.runs.request import (
 )
 from bayesflow_server.runs.roles import CLIENT, GRAMMAR, default_optimizer, preset_of
 from bayesflow_server.runs.spec import RunSpec, baseline_source
-from bayesflow_server.runs.warm_start import warm_sources
+from bayesflow_server.runs.warm_start import warm_of
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.sitting import Workplace
@@ -175,11 +175,7 @@ class TaskChecker:
     async def _resolved(self, draft: TaskDraft, problems: list[str]) -> RunSpec | None:
         """The specification; a model that cannot be used now is a problem, not an error."""
         try:
-            warm = await warm_sources(
-                (draft.options.warm_start if draft.options else None) or (),
-                self.workplace.store,
-                exec_code=draft.task.public_tests is not None,
-            )
+            warm = await warm_of(draft.options, draft.task, self.workplace.store)
             if draft.executor is None:
                 self._check_without_executor(draft)
                 return None

@@ -16,7 +16,7 @@ from bayesflow_server.runs.rehearsal import rehearse
 from bayesflow_server.runs.request import RunRequest, resolve, spec_warnings
 from bayesflow_server.runs.sitting import Workplace
 from bayesflow_server.runs.spec import RunSpec, pinned_rows
-from bayesflow_server.runs.warm_start import warm_sources
+from bayesflow_server.runs.warm_start import warm_of
 from bayesflow_server.store.records import RowRecord
 
 __all__ = ["Prepared", "prepare"]
@@ -47,11 +47,7 @@ async def prepare(request: RunRequest, workplace: Workplace) -> Prepared:
         ModelUnavailableError: A model cannot be used here.
     """
     task, prices = request.task, workplace.gateway.prices
-    warm = await warm_sources(
-        (request.options.warm_start if request.options else None) or (),
-        workplace.store,
-        exec_code=task.public_tests is not None,
-    )
+    warm = await warm_of(request.options, task, workplace.store)
     spec = resolve(request, workplace.models, prices, warm)
     await _try_scorer(task, workplace)
     sizes = task.splits.sizes()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bayesflow_server.errors import InputError, NotFoundError
+from bayesflow_server.excerpt import excerpt
 from bayesflow_server.runs.exported import workflow_in
 
 if TYPE_CHECKING:
@@ -57,19 +58,15 @@ def _names_file(given: str) -> bool:
         return False
     if not Path(given).is_absolute():
         raise InputError(
-            f"The path '{_cut(given)}' is not absolute: hosts start servers in arbitrary "
-            "folders, so pass the full path of the workflow's file, or its text."
+            f"The path '{excerpt(given, _SHOWN)}' is not absolute: hosts start servers in "
+            "arbitrary folders, so pass the full path of the workflow's file, or its text."
         )
     return True
 
 
-def _cut(path: str) -> str:
-    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}… (+{len(path) - _SHOWN} characters)"
-
-
 def _read(path: str) -> str:
     """The text of a regular file of a bounded size."""
-    name = f"'{_cut(path)}'"
+    name = f"'{excerpt(path, _SHOWN)}'"
     try:
         with open(path, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

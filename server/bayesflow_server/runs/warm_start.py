@@ -9,14 +9,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from bayesflow_server.errors import InputError, NotFoundError
+from bayesflow_server.evaluation.task import Task
 from bayesflow_server.runs.assembly import admit_workflow
+from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.sources import LONGEST_SOURCE, source_given
 from bayesflow_server.store.store import Store
 
-__all__ = ["warm_sources"]
+__all__ = ["warm_of", "warm_sources"]
 
 _BEST_OF_A_RUN: Final = 5
 _LONGEST_NAME: Final = 200
+
+
+async def warm_of(options: SamplerOptions | None, task: Task, store: Store) -> tuple[str, ...]:
+    """The sources behind a request's `options.warm_start`; none where there are no options."""
+    names = () if options is None else options.warm_start or ()
+    return await warm_sources(names, store, exec_code=task.public_tests is not None)
 
 
 async def warm_sources(
