@@ -4,6 +4,7 @@ BAYESFLOW_DB              the database file (--db)
 BAYESFLOW_CACHE           where weights are kept (see `models.weights`)
 BAYESFLOW_ENDPOINTS       further model endpoints, separated by white space (--endpoint)
 BAYESFLOW_SCORERS         trusted scorer files, separated by white space (--scorer-file)
+BAYESFLOW_CONFIRM_ABOVE   US dollars above which spending needs the user's word (--confirm-above)
 BAYESFLOW_LOG             log level on stderr: DEBUG, INFO, WARNING, ERROR (--log)
 ANTHROPIC_API_KEY, OPENAI_API_KEY   keys of the providers; read by their adapters alone
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bayesflow_server.errors import InputError
 
@@ -28,6 +29,10 @@ class Settings(BaseModel):
         log: Log level on stderr.
         endpoints: Model endpoints beside the providers', as `models.endpoints` reads them.
         scorers: Trusted scorer files, as `evaluation.scorer_file` reads them.
+        confirm_above: US dollars; a request that may spend more needs the user's word.
+        auto_resume: Whether a server goes on with runs whose process is gone.
+        read_only: Whether the server offers only tools that change and spend nothing.
+        tools: Names of the tools the server offers, or None for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +41,10 @@ class Settings(BaseModel):
     log: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     endpoints: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ()
+    confirm_above: float = Field(default=10.0, ge=0)
+    auto_resume: bool = True
+    read_only: bool = False
+    tools: tuple[str, ...] | None = None
 
 
 def read_settings(
@@ -44,14 +53,25 @@ def read_settings(
     environment: Mapping[str, str] = os.environ,
     endpoints: Sequence[str] = (),
     scorers: Sequence[str] = (),
+    **flags: float | bool | Sequence[str] | None,
 ) -> Settings:
     """Settings from flags, then the environment, then the platform's conventions.
+
+    Args:
+        db: The database file, or None.
+        log: Log level, or None.
+        environment: Variables.
+        endpoints: Model endpoints.
+        scorers: Trusted scorer files.
+        flags: Further fields of `Settings`; None where a flag was not given.
 
     Raises:
         InputError: A value is not one that the setting takes.
     """
     path = db or environment.get("BAYESFLOW_DB")
     level = log or environment.get("BAYESFLOW_LOG") or "WARNING"
+    above = environment.get("BAYESFLOW_CONFIRM_ABOVE")
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings.model_validate(
             {
@@ -59,6 +79,8 @@ def read_settings(
                 "log": level.upper(),
                 "endpoints": (*environment.get("BAYESFLOW_ENDPOINTS", "").split(), *endpoints),
                 "scorers": (*environment.get("BAYESFLOW_SCORERS", "").split(), *scorers),
+                **({"confirm_above": above} if above else {}),
+                **given,
             }
         )
     except ValidationError as error:

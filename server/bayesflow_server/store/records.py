@@ -13,6 +13,7 @@ __all__ = [
     "UNSET",
     "CompletionRecord",
     "EvaluationRecord",
+    "EventRecord",
     "ExecutionRecord",
     "NewEvaluation",
     "NewRun",
@@ -96,6 +97,7 @@ class RunRecord:
         heartbeat: When the owner last said that it lives.
         active_seconds: Time spent running, over all its owners.
         outcome: JSON: the final pick and report.
+        takeovers: How often a process took it over unasked since it last finished a round.
     """
 
     run_id: str
@@ -114,6 +116,25 @@ class RunRecord:
     phase: str | None
     outcome: str | None
     warnings: str
+    takeovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened to a run.
+
+    Attributes:
+        position: Counts from 1 within the run, without gaps.
+        created: When.
+        kind: The status the run then had, or `round` when one was finished.
+        detail: The reason of the status, or the round's number.
+    """
+
+    run_id: str
+    position: int
+    created: float
+    kind: str
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from bayesflow_server.store.access import Access
 from bayesflow_server.store.datasets import insert_rows
 from bayesflow_server.store.records import (
     UNSET,
+    EventRecord,
     NewRun,
     RowRecord,
     RunCursor,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RunStore"]
 
 RUNS = Table("runs", RunRecord)
+EVENTS = Table("events", EventRecord)
 
 # How soon another process's write is seen; each look is one read by primary key.
 POLL_SECONDS = 0.25
@@ -64,6 +66,7 @@ class RunStore(Access):
             phase=run.phase,
             outcome=None,
             warnings=run.warnings,
+            takeovers=0,
         )
         await self._writer.submit(RUNS.insert(record), insert_rows(run.run_id, rows))
 
@@ -137,13 +140,24 @@ class RunStore(Access):
         self._announce()
         return int(rows[0][0])
 
+    async def events(self, run_id: str, after: int = 0, limit: int = -1) -> list[EventRecord]:
+        """Returns what happened to a run, in order: at most ``limit`` after that position."""
+        rest = "WHERE run_id = ? AND position > ? ORDER BY position LIMIT ?"
+        return await self._list(EVENTS, rest, run_id, after, limit)
+
     async def claim_run(
-        self, run_id: str, owner: str, *, from_owner: str | None, statuses: Collection[RunStatus]
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        from_owner: str | None,
+        statuses: Collection[RunStatus],
+        unasked: bool = False,
     ) -> bool:
         """Takes the run for ``owner`` if ``from_owner`` still holds it in one of ``statuses``.
 
         Of several processes that try at once, one succeeds. The run is then ``running``, without a
-        reason, its heartbeat now.
+        reason, its heartbeat now. With ``unasked`` its takeovers count one more, otherwise none.
 
         Returns:
             Whether the run was taken.
@@ -153,9 +167,9 @@ class RunStore(Access):
         rows = await self._writer.submit(
             Statement(
                 "UPDATE runs SET owner = ?, heartbeat = ?, updated = ?, status = 'running', "
-                "reason = NULL, revision = revision + 1 "
+                "reason = NULL, revision = revision + 1, takeovers = (takeovers + 1) * ? "
                 f"WHERE run_id = ? AND owner IS ? AND status IN ({marks}) RETURNING revision",
-                (owner, now, now, run_id, from_owner, *statuses),
+                (owner, now, now, int(unasked), run_id, from_owner, *statuses),
             )
         )
         if rows:

@@ -54,6 +54,49 @@ async def m003_traces(db: aiosqlite.Connection) -> None:
     await db.execute_fetchall("ALTER TABLE executions ADD COLUMN trace TEXT NOT NULL DEFAULT ''")
 
 
+@migration
+async def m004_events_and_takeovers(db: aiosqlite.Connection) -> None:
+    """A run's story with its times, and how often it was taken over without getting anywhere."""
+    await db.execute_fetchall("ALTER TABLE runs ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0")
+    for statement in EVENTS.split(";\n\n"):
+        await db.execute_fetchall(statement)
+
+
+# Written by triggers, so that no change of a run can be stored without its event. Whether a run
+# waits for its client changes with every answer; that is no event.
+EVENTS = """
+CREATE TABLE events (
+  run_id TEXT NOT NULL REFERENCES runs, position INTEGER NOT NULL,
+  created REAL NOT NULL, kind TEXT NOT NULL, detail TEXT,
+  PRIMARY KEY (run_id, position)
+) STRICT;
+
+INSERT INTO events SELECT run_id, 1, created, 'queued', NULL FROM runs;
+
+INSERT INTO events SELECT run_id, 2, updated, status, reason FROM runs WHERE status <> 'queued';
+
+CREATE TRIGGER run_begins AFTER INSERT ON runs BEGIN
+  INSERT INTO events VALUES (NEW.run_id, 1, NEW.created, NEW.status, NEW.reason);
+END;
+
+CREATE TRIGGER run_changes AFTER UPDATE OF status, owner ON runs
+WHEN (NEW.status IS NOT OLD.status
+      AND NOT (NEW.status IN ('running', 'waiting_for_client')
+               AND OLD.status IN ('running', 'waiting_for_client')))
+  OR (NEW.owner IS NOT OLD.owner AND NEW.owner IS NOT NULL)
+BEGIN
+  INSERT INTO events SELECT NEW.run_id, COALESCE(MAX(position), 0) + 1, NEW.updated, NEW.status,
+    NEW.reason FROM events WHERE run_id = NEW.run_id;
+END;
+
+CREATE TRIGGER round_ends AFTER INSERT ON rounds BEGIN
+  INSERT INTO events SELECT NEW.run_id, COALESCE(MAX(position), 0) + 1,
+    (julianday('now') - 2440587.5) * 86400.0, 'round', CAST(NEW.round AS TEXT)
+    FROM events WHERE run_id = NEW.run_id;
+  UPDATE runs SET takeovers = 0 WHERE run_id = NEW.run_id AND takeovers > 0;
+END
+"""
+
 PROPOSALS = """
 CREATE TABLE proposals (
   run_id TEXT NOT NULL REFERENCES runs, name TEXT NOT NULL, proposal_id TEXT NOT NULL UNIQUE,

@@ -74,10 +74,13 @@ async def test_a_file_of_the_first_release_keeps_its_rows_and_gets_the_new_colum
     everything = list(schema.MIGRATIONS)
     monkeypatch.setattr(schema, "MIGRATIONS", everything[:1])
     monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", everything[:1])
-    async with await Store.open(path) as store:
-        await store.create_run(NewRun(run_id="run", request="{}", request_hash="hash"), [])
+    await (await Store.open(path)).aclose()
     connection = sqlite3.connect(path)
     with connection:
+        connection.execute(
+            "INSERT INTO runs (run_id, status, request, request_hash, revision, created, updated, "
+            "active_seconds, warnings) VALUES ('run', 'paused', '{}', 'hash', 7, 1.0, 2.0, 0, '[]')"
+        )
         connection.execute(
             "INSERT INTO executions VALUES "
             "('run', 'wf', 'test', 0, 'r', 'a', 1.0, NULL, 1, 0, 2, 3, NULL, 0.5, 0)"
@@ -87,4 +90,9 @@ async def test_a_file_of_the_first_release_keeps_its_rows_and_gets_the_new_colum
     monkeypatch.setattr("bayesflow_server.store.opening.MIGRATIONS", everything)
     async with await Store.open(path) as store:
         (old,) = await store.all_executions("run")
+        run = await store.run("run")
+        story = await store.events("run")
     assert (old.answer, old.outcomes) == ("a", "{}")
+    assert run is not None
+    assert (run.revision, run.takeovers) == (7, 0)
+    assert [(one.created, one.kind) for one in story] == [(1.0, "queued"), (2.0, "paused")]
