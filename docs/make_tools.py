@@ -70,7 +70,7 @@ def _type(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         if key in field:
             return " or ".join(dict.fromkeys(_type(one, schema) for one in field[key]))
     if "enum" in field:
-        return " or ".join(f"`{value}`" for value in field["enum"])
+        return " or ".join("null" if one is None else f"`{one}`" for one in field["enum"])
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {}), schema)}"
     kinds: str | list[str] = field.get("type", "any")

@@ -1,11 +1,11 @@
 """One sentence for arguments that break a tool's schema, from pydantic's list of errors."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bayesflow_server.excerpt import excerpt
 
@@ -21,12 +21,12 @@ _LEADS: Final = ("Input should be ", "Value error, ", "Assertion failed, ")
 _SIZE: Final = re.compile(r"\w+ should (have at (?:most|least) \d+ \w+).*")
 
 
-def complaint(tool: str, schema: Mapping[str, JsonValue], error: ValidationError) -> str:
+def complaint(tool: str, arguments: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with a call's arguments, and what they should be.
 
     Args:
         tool: The tool's name.
-        schema: The schema of its arguments.
+        arguments: The model of its arguments.
         error: What validation found.
     """
     errors = error.errors(include_url=False)
@@ -40,7 +40,7 @@ def complaint(tool: str, schema: Mapping[str, JsonValue], error: ValidationError
     if meant[0]["type"] == "missing":
         return f"{tool} needs `{name}`; pass it."
     if meant[0]["type"] == "extra_forbidden":
-        return _unknown(schema, meant[0])
+        return _unknown(arguments, meant[0])
     got = excerpt(repr(meant[0]["input"]), _SHOWN_INPUT)
     return f"`{name}` must {_wanted(meant)}, not {got}."
 
@@ -57,31 +57,23 @@ def _path(error: "ErrorDetails") -> list[str]:
     ]
 
 
-def _unknown(schema: Mapping[str, JsonValue], error: "ErrorDetails") -> str:
+def _unknown(arguments: type[BaseModel], error: "ErrorDetails") -> str:
     *path, name = _path(error)
-    known = _fields(schema, path[0])
+    known = _fields(arguments.model_fields[path[0]].annotation)
     hint = get_close_matches(name, known, n=1)
     meant = f"did you mean '{hint[0]}'? It" if hint else "it"
     takes = f"; {meant} takes {', '.join(known)}" if known else ""
     return f"`{'.'.join(path)}` has no '{excerpt(name, _SHOWN_INPUT)}'{takes}."
 
 
-def _fields(schema: Mapping[str, JsonValue], argument: str) -> list[str]:
+def _fields(annotation: Any) -> list[str]:
     """The field names of an argument that is an object, or a list of objects."""
-    wanted = _member(_member(schema, "properties"), argument)
-    branches = wanted.get("anyOf", [wanted])
-    for branch in branches if isinstance(branches, list) else []:
-        one = branch if isinstance(branch, dict) else {}
-        reference = _member(one, "items").get("$ref") or one.get("$ref")
-        if isinstance(reference, str):
-            definition = _member(_member(schema, "$defs"), reference.rpartition("/")[2])
-            return list(_member(definition, "properties"))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return list(annotation.model_fields)
+    for part in get_args(annotation):
+        if known := _fields(part):
+            return known
     return []
-
-
-def _member(schema: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
-    value = schema.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _wanted(errors: "Sequence[ErrorDetails]") -> str:

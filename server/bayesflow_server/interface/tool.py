@@ -69,7 +69,7 @@ class PlainTool(Tool):
     def _plain(self, error: ToolError) -> ToolError:
         cause = error.__cause__
         if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-            return ToolError(complaint(self.name, self.parameters, cause))
+            return ToolError(complaint(self.name, self.fn_metadata.arg_model, cause))
         if isinstance(cause, ServerError | ToolError):
             return ToolError(excerpt(str(cause), _LONGEST_ERROR))
         return UnexpectedToolError(

@@ -68,39 +68,66 @@ async def test_a_scorer_is_guessed_and_the_guess_is_told(client: Client, rows: P
 
 
 def test_a_schema_loses_only_what_says_nothing() -> None:
+    named: JsonValue = {"title": "A", "type": "object", "properties": {"a": {"type": "integer"}}}
     schema: dict[str, JsonValue] = {
         "title": "Arguments",
         "description": "First.\nStill first.\n\nSecond.",
+        "$defs": {"Once": named, "Twice": named, "Any": {}},
         "properties": {
             "title": {"title": "Title", "type": "string", "default": None},
             "discriminator": {"default": 0, "anyOf": [{"title": "A", "const": 1}]},
+            "number": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "null"}]},
+            "word": {"anyOf": [{"enum": ["a"], "type": "string"}, {"type": "null"}]},
+            "once": {"anyOf": [{"$ref": "#/$defs/Once"}, {"type": "null"}], "description": "O."},
+            "twice": {"$ref": "#/$defs/Twice"},
+            "again": {"anyOf": [{"$ref": "#/$defs/Twice"}, {"type": "null"}]},
+            "any": {"items": {"$ref": "#/$defs/Any"}, "type": "array"},
         },
+        "required": ["twice"],
     }
+    shared: JsonValue = {"type": "object", "properties": {"a": {"type": "integer"}}}
     assert compact(schema) == {
+        "$defs": {"Twice": shared},
         "description": "First. Still first.",
         "properties": {
             "title": {"type": "string"},
             "discriminator": {"default": 0, "anyOf": [{"const": 1}]},
+            "number": {"type": ["number", "null"], "minimum": 0},
+            "word": {"type": ["string", "null"], "enum": ["a", None]},
+            "once": {
+                "type": ["object", "null"],
+                "properties": {"a": {"type": "integer"}},
+                "description": "O.",
+            },
+            "twice": {"$ref": "#/$defs/Twice"},
+            "again": {"anyOf": [{"$ref": "#/$defs/Twice"}, {"type": "null"}]},
+            "any": {"items": {}, "type": "array"},
         },
+        "required": ["twice"],
     }
 
 
 def test_the_schema_of_a_result_is_loose() -> None:
     number: JsonValue = {"type": "number", "minimum": 0, "description": "Seconds."}
     word: JsonValue = {"enum": ["a", "b"], "type": "string"}
+    part: JsonValue = {"properties": {"a": number}, "required": ["a"], "type": "object"}
     schema: dict[str, JsonValue] = {
         "description": "A result.",
         "properties": {
             "maximum": {"anyOf": [number, {"type": "null"}]},
             "word": {"anyOf": [word, {"type": "null"}]},
             "several": {"items": number, "type": "array"},
+            "part": part,
         },
+        "required": ["part"],
     }
-    loose = {"type": "number", "description": "Seconds."}
+    loose: JsonValue = {"type": "number", "description": "Seconds."}
     assert compact_result(schema) == {
         "properties": {
-            "maximum": loose | {"type": ["number", "null"]},
-            "word": {"anyOf": [word, {"type": "null"}]},
+            "maximum": {"type": ["number", "null"], "description": "Seconds."},
+            "word": {"enum": ["a", "b", None]},
             "several": {"items": loose, "type": "array"},
+            "part": {"properties": {"a": loose}, "type": "object"},
         },
+        "required": ["part"],
     }
