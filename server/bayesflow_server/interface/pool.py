@@ -16,7 +16,14 @@ from bayesflow_server.interface.tool import make_tool
 if TYPE_CHECKING:
     from bayesflow_server.runs.pool_view import FrontPoint, PoolItem
 
-__all__ = ["PoolPage", "PoolTool"]
+__all__ = [
+    "FrontWorkflow",
+    "PoolPage",
+    "PoolTool",
+    "PoolWorkflow",
+    "front_workflow",
+    "pool_workflow",
+]
 
 _MOST_TITLES = 20
 _MOST_FRONT = 20
@@ -143,7 +150,7 @@ class PoolTool:
         pool = await service.pool(run_id)
         view = view_pool(pool, beta=beta, sort=sort, round_number=round)
         page = islice(view.items, start, start + limit)
-        items = first_that_fit(map(_item, page, count(start + 1)))
+        items = first_that_fit(map(pool_workflow, page, count(start + 1)))
         end = start + len(items)
         posterior = view.posterior
         return PoolPage(
@@ -152,7 +159,7 @@ class PoolTool:
             beta=view.beta,
             total=len(view.items),
             items=items,
-            front=[_point(point) for point in view.front[:_MOST_FRONT]],
+            front=[front_workflow(point) for point in view.front[:_MOST_FRONT]],
             diversity=Diversity(
                 distinct=len(pool.rows),
                 structures=view.structures,
@@ -178,7 +185,8 @@ def _next(run_id: str, *, empty: bool) -> str:
     )
 
 
-def _point(point: "FrontPoint") -> FrontWorkflow:
+def front_workflow(point: "FrontPoint") -> FrontWorkflow:
+    """A point of the accuracy-cost front as clients see it."""
     return FrontWorkflow(
         workflow_id=point.workflow_id,
         accuracy=point.accuracy,
@@ -187,7 +195,8 @@ def _point(point: "FrontPoint") -> FrontWorkflow:
     )
 
 
-def _item(item: "PoolItem", rank: int) -> PoolWorkflow:
+def pool_workflow(item: "PoolItem", rank: int) -> PoolWorkflow:
+    """A workflow as pages of the pool and its resource show it."""
     entry, summary = item.row.entry, item.row.validation
     validation = None
     if summary is not None and item.shrunk is not None:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
     from bayesflow_server.store.records import RunCursor, RunRecord
 
-__all__ = ["ListedRuns", "RunChange", "RunState", "RunTools", "Status"]
+__all__ = [
+    "ListedRun",
+    "ListedRuns",
+    "RunChange",
+    "RunState",
+    "RunTools",
+    "Status",
+    "listed_run",
+    "run_state",
+]
 
 Status = Literal[
     "queued",
@@ -173,7 +182,7 @@ class RunTools:
         """
         service = await self._backend.runs()
         record = await _awaited(service, run_id, wait_seconds, since_revision)
-        return await _state(record, service)
+        return await run_state(record, service)
 
     async def list_runs(
         self, limit: Annotated[int, Field(ge=1, le=100)] = 20, cursor: Cursor = None
@@ -188,7 +197,7 @@ class RunTools:
         shown = records[:limit]
         more = f"{shown[-1].created!r}:{shown[-1].run_id}" if len(records) > limit else None
         return ListedRuns(
-            runs=[_listed(record, service) for record in shown],
+            runs=[listed_run(record, service) for record in shown],
             cursor=more,
             next="get_run(run_id) shows one; start_bayesflow_run begins another.",
         )
@@ -248,7 +257,8 @@ def _chapter(service: "RunService", record: "RunRecord") -> tuple[Status, int]:
     return service.status(record), phase.round
 
 
-async def _state(record: "RunRecord", service: "RunService") -> RunState:
+async def run_state(record: "RunRecord", service: "RunService") -> RunState:
+    """The run as get_run and its resource show it."""
     from bayesflow_server.evaluation.report import FinalReport
     from bayesflow_server.runs.progress import Phase
     from bayesflow_server.runs.spec import RunSpec
@@ -345,7 +355,8 @@ def _next(run_id: str, status: Status, *, asks: bool) -> str:
     )
 
 
-def _listed(record: "RunRecord", service: "RunService") -> ListedRun:
+def listed_run(record: "RunRecord", service: "RunService") -> ListedRun:
+    """The run as lists show it."""
     outcome = json.loads(record.outcome) if record.outcome else None
     return ListedRun(
         run_id=record.run_id,

@@ -1,9 +1,9 @@
 """The store: everything that must outlive the process, in one SQLite file.
 
 `Store` is made of parts, one a subject: runs, pinned rows, journal, pool, executions, completions,
-evaluations, proposals. Reads go to one connection; writes are queued to one writer, which commits
-them in groups (`writer.py`) and returns once they are on the disk. Several processes may use one
-file. Other packages import `Store` and `records`, nothing else from here.
+evaluations, proposals, marks. Reads go to one connection; writes are queued to one writer, which
+commits them in groups (`writer.py`) and returns once they are on the disk. Several processes may
+use one file. Other packages import `Store` and `records`, nothing else from here.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from bayesflow_server.store.datasets import DatasetStore
 from bayesflow_server.store.evaluations import EvaluationStore
 from bayesflow_server.store.executions import ExecutionStore
 from bayesflow_server.store.journal import JournalStore
+from bayesflow_server.store.marks import MarkStore
 from bayesflow_server.store.pool import PoolStore
 from bayesflow_server.store.proposals import ProposalStore
 from bayesflow_server.store.runs import RunStore
@@ -37,6 +38,7 @@ class Store(
     CompletionStore,
     EvaluationStore,
     ProposalStore,
+    MarkStore,
 ):
     """One open database file. Every method may raise `StoreError`, and then wrote nothing.
 
