@@ -5,20 +5,25 @@ that break the schema, ignores arguments it does not know, and indents the JSON 
 """
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, ValidationError
+from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel, Field, ValidationError
 
 from bayesflow_server.errors import ServerError
 from bayesflow_server.excerpt import excerpt
 from bayesflow_server.interface.compact_schema import compact, compact_result
 from bayesflow_server.interface.complaint import complaint
+from bayesflow_server.interface.guidance import (
+    advice_without,
+    complaint_without,
+    description_without,
+)
+from bayesflow_server.interface.result import blocks
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
@@ -29,7 +34,18 @@ _LONGEST_ERROR: Final = 1000
 
 
 class PlainTool(Tool):
-    """The SDK's tool with plain errors and compact results."""
+    """The SDK's tool with plain errors and compact results.
+
+    Attributes:
+        absent: Names of tools that the server does not offer.
+    """
+
+    absent: frozenset[str] = Field(default=frozenset(), exclude=True)
+
+    def narrow(self, absent: frozenset[str]) -> None:
+        """From now on advises none of these tools."""
+        self.absent = absent
+        self.description = description_without(self.description, absent)
 
     async def run(
         self,
@@ -48,12 +64,12 @@ class PlainTool(Tool):
             result = await super().run(arguments, context, convert_result)
         except ToolError as error:
             raise self._plain(error) from error.__cause__
-        if isinstance(result, CallToolResult) and result.structured_content is not None:
-            text = json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))
-            return CallToolResult(
-                content=[TextContent(text=text)], structured_content=result.structured_content
-            )
-        return result
+        if not isinstance(result, CallToolResult):
+            return result
+        told = result.structured_content
+        if self.absent and told is not None and isinstance(told.get("next"), str):
+            told["next"] = advice_without(told["next"], self.absent)
+        return blocks(result)
 
     def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
         known: list[str] = list(self.parameters.get("properties", {}))
@@ -71,7 +87,8 @@ class PlainTool(Tool):
         if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
             return ToolError(complaint(self.name, self.fn_metadata.arg_model, cause))
         if isinstance(cause, ServerError | ToolError):
-            return ToolError(excerpt(str(cause), _LONGEST_ERROR))
+            sentence = excerpt(str(cause), _LONGEST_ERROR)
+            return ToolError(complaint_without(sentence, self.absent))
         return UnexpectedToolError(
             f"{self.name} failed inside the server, which is a defect of bayesflow-mcp; the log "
             "on its stderr tells more. What was found so far is kept."

@@ -96,9 +96,15 @@ def make_tools(backend: "Backend", narrowing: Narrowing) -> "dict[str, Tool]":
     from bayesflow_server.interface.proposals import ProposalTools
     from bayesflow_server.interface.runs import RunTools
     from bayesflow_server.interface.start import StartTool
+    from bayesflow_server.interface.tool import PlainTool
     from bayesflow_server.interface.workflows import WorkflowTool
 
     search = (CheckTool, StartTool, RunTools, PoolTool, BestTool)
     use = (WorkflowTool, EvaluateTool, AnswerTool, ProposalTools)
     made = {tool.name: tool for group in (*search, *use) for tool in group(backend).tools()}
-    return {name: made[name] for name in narrowing.offered() if name in made}
+    offered = narrowing.offered()
+    absent = frozenset(TOOL_NAMES).difference(offered)
+    for tool in made.values():
+        if absent and isinstance(tool, PlainTool):
+            tool.narrow(absent)
+    return {name: made[name] for name in offered if name in made}
