@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 from bayesflow_server.interface.backend import ClosingBackend
 from bayesflow_server.interface.server import BayesFlowServer, LogLevel
 from bayesflow_server.interface.wire import mended_stdin
+from bayesflow_server.scheduling import event_loop_factory
 
 __all__ = ["serve"]
 
@@ -29,8 +30,8 @@ def serve(backend: ClosingBackend, *, log_level: LogLevel) -> int:
         backend: The application; closed before this returns.
         log_level: Of the log on stderr.
     """
-    with mended_stdin():
-        asyncio.run(_serve(backend, log_level))
+    with mended_stdin(), asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+        runner.run(_serve(backend, log_level))
     return 0
 
 

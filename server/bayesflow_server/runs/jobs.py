@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from bayesflow_server.errors import NotFoundError, StoreError
 from bayesflow_server.runs.ending import Ending, ending_of
 from bayesflow_server.runs.lease import lock_of
+from bayesflow_server.scheduling import in_background
 from bayesflow_server.store.records import EvaluationRecord
 from bayesflow_server.store.store import Store
 
@@ -70,7 +71,7 @@ class Jobs:
 
     def launch(self, job_id: str, request: str) -> asyncio.Task[None]:
         """Sets a stored job going."""
-        task = asyncio.create_task(self._run(job_id, request))
+        task = in_background(self._run(job_id, request))
         self._tasks[job_id] = task
         return task
 

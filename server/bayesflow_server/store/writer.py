@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeAlias, cast
 import aiosqlite
 
 from bayesflow_server.errors import StoreError
+from bayesflow_server.scheduling import in_background
 from bayesflow_server.store.faults import explain
 from bayesflow_server.store.table import Row, Statement
 
@@ -59,7 +60,7 @@ class Writer:
         self._waiting: deque[_Unit] = deque()
         self._wake = asyncio.Event()
         self._closed = False
-        self._task = asyncio.create_task(self._run(), name="store writer")
+        self._task = in_background(self._run(), name="store writer")
 
     @property
     def closed(self) -> bool:
