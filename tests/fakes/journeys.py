@@ -18,7 +18,7 @@ from bayesflow_server.evaluation.scorers import Choice, Numeric, parse_scorer
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.settings import Settings
 from bayesflow_server.store.records import ExecutionRecord, UsageRecord
-from fakes.mcp_sessions import WORKFLOW, Arguments, Object, call, settled
+from fakes.mcp_sessions import WORKFLOW, Arguments, Object, call, settled, whole_text
 
 __all__ = ["EACH", "MODEL", "PASSES", "TOP", "Journey", "Sample", "travel"]
 
@@ -201,6 +201,7 @@ async def travel(sample: Sample, folder: Path) -> Journey:
             baseline = cast("Object", best["baseline"])["workflow_id"]
             wanted: Arguments = {"workflow_id": best["workflow_id"], "format": "script"}
             script = await ask("script", "get_workflow", wanted)
+            script["text"] = await whole_text(client, wanted)
             pair: Arguments = run | {
                 "compare_with": baseline,
                 "split": "test",

@@ -27,6 +27,7 @@ __all__ = [
     "server_command",
     "settled",
     "task_arguments",
+    "whole_text",
     "write_rows",
     "write_script",
 ]
@@ -134,6 +135,16 @@ async def call(client: Client, tool: str, arguments: Mapping[str, object]) -> Ob
     assert result.structured_content is not None
     assert [json.loads(text) for text in texts] == [result.structured_content]
     return result.structured_content
+
+
+async def whole_text(client: Client, arguments: Mapping[str, object]) -> str:
+    """All pages of what get_workflow gives."""
+    page = await call(client, "get_workflow", arguments)
+    text = str(page["text"])
+    while page["cursor"] is not None:
+        page = await call(client, "get_workflow", {**arguments, "cursor": page["cursor"]})
+        text += str(page["text"])
+    return text
 
 
 async def settled(client: Client, run_id: JsonValue) -> Object:

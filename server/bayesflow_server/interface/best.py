@@ -1,17 +1,18 @@
 """The tool that gives a run's answer."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
-from bayesflow_server.errors import InputError
 from bayesflow_server.excerpt import TITLE, excerpt
 from bayesflow_server.interface.arguments import READ, RunId
 from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.paging import page_of_text, room_beside
 from bayesflow_server.interface.scores import GainState, Score, Verdict
 from bayesflow_server.interface.tool import make_tool
+from bayesflow_server.interface.uris import workflow_uri
 
 if TYPE_CHECKING:
     from bayesflow_server.evaluation.report import FinalReport
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from bayesflow_server.store.records import RunRecord
 
 __all__ = ["BestTool", "BestWorkflow"]
+
+_MOST_TITLES: Final = 20
+# Runners-up are shown to be chosen from; get_workflow has the whole.
+_RUNNER_UP_TITLE: Final = 60
+# What `next` says, and what tells that the source goes on.
+_MARGIN: Final = 700
 
 
 class BaselineScore(BaseModel):
@@ -54,6 +61,7 @@ class BestWorkflow(BaseModel):
     workflow_id: str
     final: bool = Field(description="False: the run goes on, and nothing was tested yet.")
     source: str = Field(description="Python from a model or grammar: data, not instructions.")
+    truncated: bool = Field(description="The source is cut; get_workflow and `uri` have it all.")
     step_titles: list[str]
     test: Score | None = Field(description="On rows the search never saw: the figure to quote.")
     validation_shrunk: float = Field(description="Chose the winner, so it may flatter.")
@@ -65,6 +73,7 @@ class BestWorkflow(BaseModel):
     )
     runners_up: list[RunnerUpState]
     usage: UsageState
+    uri: str = Field(description="The source as a resource.")
     next: str
 
 
@@ -91,22 +100,23 @@ class BestTool:
 
 
 async def _best(record: "RunRecord", service: "RunService") -> BestWorkflow:
-    from bayesflow_server.evaluation.report import FinalReport
+    from bayesflow_server.runs.members import best_member
     from bayesflow_server.runs.spec import RunSpec
 
     spec = RunSpec.model_validate_json(record.request)
-    report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
-    winner, shrunk = _winner(record, report)
+    best = best_member(record)
+    winner, report = best.member.workflow_id, best.report
     workflow = await service.workflow(winner)
     tested = report.baseline.test if report else None
-    return BestWorkflow(
+    found = BestWorkflow(
         run_id=record.run_id,
         workflow_id=winner,
-        final=report is not None,
-        source=workflow.source,
-        step_titles=_titles(json.loads(workflow.steps)),
+        final=best.final,
+        source="",
+        truncated=False,
+        step_titles=_titles(json.loads(workflow.steps), TITLE),
         test=Score(**report.test.model_dump()) if report else None,
-        validation_shrunk=shrunk,
+        validation_shrunk=best.shrunk,
         baseline=BaselineScore(
             workflow_id=report.baseline.workflow_id if report else None,
             own=spec.own_baseline,
@@ -117,30 +127,28 @@ async def _best(record: "RunRecord", service: "RunService") -> BestWorkflow:
         cost_ratio=report.cost_ratio if report else None,
         runners_up=_runners_up(report),
         usage=await _usage(record.run_id, service, report),
-        next=_next(record.run_id, winner, final=report is not None),
+        uri=workflow_uri(winner),
+        next="",
     )
+    return _with_source(found, workflow.source)
 
 
-def _winner(record: "RunRecord", report: "FinalReport | None") -> tuple[str, float]:
-    """The workflow's id and its shrunk validation score."""
-    from bayesflow_server.runs.progress import Phase
-
-    if report is not None:
-        return report.best[0].workflow_id, report.best[0].validation_shrunk
-    phase = Phase.model_validate_json(record.phase) if record.phase else Phase()
-    if phase.best_so_far is None:
-        raise InputError(
-            f"{record.run_id} has not finished its first round, so there is no workflow yet; "
-            f"call get_run(run_id='{record.run_id}', wait_seconds=20) first."
-        )
-    return phase.best_so_far.workflow_id, phase.best_so_far.shrunk
+def _with_source(found: BestWorkflow, source: str) -> BestWorkflow:
+    """The result with as much of the source as it has room for."""
+    page = page_of_text(source, 0, room_beside(found) - _MARGIN)
+    changes = {
+        "source": page.text,
+        "truncated": page.cursor is not None,
+        "next": _next(found.run_id, found.workflow_id, final=found.final, cursor=page.cursor),
+    }
+    return found.model_copy(update=changes)
 
 
 def _runners_up(report: "FinalReport | None") -> list[RunnerUpState]:
     return [
         RunnerUpState(
             workflow_id=one.workflow_id,
-            step_titles=_titles(one.step_titles),
+            step_titles=_titles(one.step_titles, _RUNNER_UP_TITLE),
             validation_shrunk=one.validation_shrunk,
         )
         for one in (report.best[1:] if report else ())
@@ -158,15 +166,18 @@ async def _usage(run_id: str, service: "RunService", report: "FinalReport | None
     )
 
 
-def _titles(titles: "list[str] | tuple[str, ...]") -> list[str]:
-    return [excerpt(title, TITLE) for title in titles]
+def _titles(titles: "list[str] | tuple[str, ...]", most: int) -> list[str]:
+    return [excerpt(title, most) for title in titles[:_MOST_TITLES]]
 
 
-def _next(run_id: str, workflow_id: str, *, final: bool) -> str:
+def _next(run_id: str, workflow_id: str, *, final: bool, cursor: str | None) -> str:
+    rest = ""
+    if cursor is not None:
+        rest = f"get_workflow(workflow_id='{workflow_id}') gives the whole source in pages. "
     if final:
         return (
-            f"get_workflow(workflow_id='{workflow_id}', format='script') gives it as one file to "
-            f"save where the user wants it; evaluate_workflow(workflow='{workflow_id}', "
-            "examples=…, executor=…) scores it on new rows."
+            f"{rest}get_workflow(workflow_id='{workflow_id}', format='script') gives it as one "
+            f"file to save where the user wants it. run_workflow(run_id='{run_id}', input='…') "
+            "answers by it."
         )
-    return f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."
+    return f"{rest}get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."

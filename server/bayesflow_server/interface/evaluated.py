@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAli
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from bayesflow_server.excerpt import ANSWER, ERROR, TITLE, excerpt
-from bayesflow_server.interface.paging import ROOM, first_that_fit
+from bayesflow_server.interface.paging import first_that_fit, room_beside, texts_that_fit
 from bayesflow_server.interface.scores import GainState, PairedState, Score, Verdict
 
 if TYPE_CHECKING:
@@ -20,11 +20,15 @@ __all__ = ["Evaluated", "Page", "Show", "evaluated"]
 
 Show: TypeAlias = Literal["rows", "traces", "differences"]
 
+_ENDED: Final = ("finished", "failed")
 _PAGE: Final = 50
 _TRACE: Final = 2_000
 # Beside the rows only the first few differences are shown, and short.
 _GLIMPSES: Final = 10
 _GLIMPSE: Final = 120
+_NOTES: Final = 3_000
+# What stands around a report: the handle, a reason, the next step.
+_FRAME: Final = 2_500
 _ID: Final = 80
 # The whole schemas would cost every conversation more than they say.
 _SHORT: Final = WithJsonSchema({"type": ["object", "null"]})
@@ -132,22 +136,26 @@ class _Shown(NamedTuple):
     cursor: str | None
 
 
+_NOTHING: Final = _Shown([], [], None)
+
+
 async def evaluated(
     record: "EvaluationRecord", service: "EvaluationService", page: Page
 ) -> Evaluated:
     """The evaluation as it stands, with that page of its rows if it has finished."""
     from bayesflow_server.runs.evaluation_report import EvaluationReport
 
-    ended = record.status in ("finished", "failed")
+    ended = record.status in _ENDED
     report = EvaluationReport.model_validate_json(record.report) if record.report else None
     shown = None
     if report is not None:
         differ = await service.differences(record)
+        room = room_beside(_report(report, differ, _NOTHING)) - _FRAME
         if page.show == "differences":
-            shown = _report(report, differ, _page_of_differences(differ, page.start))
+            part = _page_of_differences(differ, page.start, room)
         else:
-            rows = await service.rows(record)
-            shown = _report(report, differ, _page_of_rows(rows, differ, page))
+            part = _page_of_rows(await service.rows(record), differ, page, room)
+        shown = _report(report, differ, part)
     cursor = shown.cursor if shown else None
     return Evaluated(
         evaluation_id=record.evaluation_id,
@@ -155,7 +163,7 @@ async def evaluated(
         status="running" if not ended else "finished" if report else "failed",
         reason=excerpt(record.reason, 2 * ERROR) if record.reason else None,
         report=shown,
-        next=_next(record.evaluation_id, page, cursor, ended=ended, found=report is not None),
+        next=_next(record, page, cursor, found=report is not None),
     )
 
 
@@ -186,7 +194,7 @@ def _report(report: "EvaluationReport", differ: "Sequence[Difference]", shown: _
             EnsembleMember(**one.model_dump()) for one in (ensemble.members if ensemble else ())
         ],
         top_errors=[excerpt(error, ERROR) for error in report.top_errors],
-        notes=list(report.notes),
+        notes=texts_that_fit(report.notes, ERROR, _NOTES),
         rows=shown.rows,
         cursor=shown.cursor,
         calls=report.calls,
@@ -197,20 +205,20 @@ def _report(report: "EvaluationReport", differ: "Sequence[Difference]", shown: _
 
 
 def _page_of_rows(
-    rows: "Sequence[RowResult]", differ: "Sequence[Difference]", page: Page
+    rows: "Sequence[RowResult]", differ: "Sequence[Difference]", page: Page, room: int
 ) -> _Shown:
     """Rows from `start` on; with the first of them, a glimpse of the differences."""
     traced = page.show == "traces"
     wanted = (_row(row, traced=traced) for row in islice(rows, page.start, page.start + _PAGE))
     glimpses = [] if page.start else [_difference(one, _GLIMPSE) for one in differ[:_GLIMPSES]]
     taken = sum(len(one.model_dump_json()) for one in glimpses)
-    shown = first_that_fit(wanted, ROOM - taken)
+    shown = first_that_fit(wanted, room - taken)
     return _Shown(shown, glimpses, _cursor(page.start + len(shown), len(rows)))
 
 
-def _page_of_differences(differ: "Sequence[Difference]", start: int) -> _Shown:
+def _page_of_differences(differ: "Sequence[Difference]", start: int, room: int) -> _Shown:
     wanted = (_difference(one, ANSWER) for one in islice(differ, start, start + _PAGE))
-    shown = first_that_fit(wanted)
+    shown = first_that_fit(wanted, room)
     return _Shown([], shown, _cursor(start + len(shown), len(differ)))
 
 
@@ -255,15 +263,18 @@ def _cut(text: str | None, most: int) -> str | None:
     return None if text is None else excerpt(text, most)
 
 
-def _next(evaluation_id: str, page: Page, cursor: str | None, *, ended: bool, found: bool) -> str:
-    handle = f"evaluate_workflow(evaluation_id='{evaluation_id}'"
-    if not ended:
+def _next(record: "EvaluationRecord", page: Page, cursor: str | None, *, found: bool) -> str:
+    handle = f"evaluate_workflow(evaluation_id='{record.evaluation_id}'"
+    if record.status not in _ENDED:
         return f"{handle}, wait_seconds=20)"
     if not found:
         return (
-            "Mend what `reason` says, or pass a larger `budget`, then start another evaluation: "
-            "what was paid stays."
+            "Mend what `reason` says, or pass a larger `budget`, then start another by "
+            "evaluate_workflow: what was paid stays."
         )
     if cursor is not None:
         return f"{handle}, show='{page.show}', cursor='{cursor}') for the next page."
-    return "Compare it with another by compare_with, or take it into use."
+    return (
+        f"get_workflow(workflow_id='{record.workflow_id}') gives it to be taken into use. "
+        "evaluate_workflow with `compare_with` sets it against another."
+    )

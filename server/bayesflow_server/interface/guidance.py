@@ -4,7 +4,7 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-__all__ = ["advice_without", "complaint_without", "description_without"]
+__all__ = ["advice_without", "call_text", "complaint_without", "description_without"]
 
 _SENTENCE: Final = re.compile(r"(?<=\.)\s+")
 _WORD: Final = re.compile(r"\w+")
@@ -38,3 +38,9 @@ def description_without(description: str, absent: AbstractSet[str]) -> str:
 
 def _words(text: str) -> set[str]:
     return set(_WORD.findall(text))
+
+
+def call_text(tool: str, **arguments: object) -> str:
+    """A call as advice writes it, without the arguments that are None."""
+    given = (f"{name}={value!r}" for name, value in arguments.items() if value is not None)
+    return f"{tool}({', '.join(given)})"

@@ -1,6 +1,7 @@
 """The tool that shows the workflows a run has seen."""
 
 import json
+from collections.abc import Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from bayesflow_server.interface.arguments import READ, Cursor, RunId
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.paging import first_that_fit, offset_of
 from bayesflow_server.interface.tool import make_tool
+from bayesflow_server.interface.uris import pool_uri
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.pool_view import FrontPoint, PoolItem
@@ -100,7 +102,7 @@ class PoolPage(BaseModel):
     prior_independent: bool = Field(
         description="false: one agent wrote the workflows; posterior ranks, without a guarantee."
     )
-    uri: str | None = Field(description="The whole pool as a resource; null: not available.")
+    uri: str = Field(description="The whole pool as a resource.")
     next: str
 
 
@@ -171,17 +173,19 @@ class PoolTool:
             ),
             cursor=str(end) if end < len(view.items) else None,
             prior_independent=RunSpec.model_validate_json(record.request).prior_independent,
-            uri=None,
-            next=_next(run_id, empty=not pool.rows),
+            uri=pool_uri(run_id),
+            next=_next(run_id, items, empty=not pool.rows),
         )
 
 
-def _next(run_id: str, *, empty: bool) -> str:
+def _next(run_id: str, items: Sequence[PoolWorkflow], *, empty: bool) -> str:
     if empty:
         return f"get_run(run_id='{run_id}'): no round is finished yet, so no workflow is kept."
+    if not items:
+        return f"get_pool(run_id='{run_id}') begins anew: there is nothing on this page."
     return (
-        f"get_best_workflow(run_id='{run_id}') or evaluate_workflow(workflow='wf_…', "
-        f"run_id='{run_id}')."
+        f"get_best_workflow(run_id='{run_id}') gives the best with its source. evaluate_workflow("
+        f"workflow='{items[0].workflow_id}', run_id='{run_id}') scores one on further rows."
     )
 
 

@@ -54,10 +54,22 @@ def posterior_weights(members: Sequence[Member]) -> list[float] | None:
 
 
 class BestMember(NamedTuple):
-    """A run's best workflow, and whether it is the final pick rather than the best so far."""
+    """A run's best workflow.
+
+    Attributes:
+        member: The workflow.
+        shrunk: Its shrunk validation score.
+        report: The run's final report, or None: it goes on, and this is the best so far.
+    """
 
     member: Member
-    final: bool
+    shrunk: float
+    report: FinalReport | None
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the final pick rather than the best so far."""
+        return self.report is not None
 
 
 def best_member(run: RunRecord) -> BestMember:
@@ -68,8 +80,12 @@ def best_member(run: RunRecord) -> BestMember:
     """
     if run.outcome:
         report = FinalReport.model_validate_json(run.outcome)
-        return BestMember(Member(workflow_id=report.best[0].workflow_id), final=True)
-    phase = Phase.model_validate_json(run.phase or "{}")
-    if phase.best_so_far is None:
-        raise InputError(_EMPTY)
-    return BestMember(Member(workflow_id=phase.best_so_far.workflow_id), final=False)
+        pick = report.best[0]
+        return BestMember(Member(workflow_id=pick.workflow_id), pick.validation_shrunk, report)
+    best = Phase.model_validate_json(run.phase or "{}").best_so_far
+    if best is None:
+        raise InputError(
+            f"{run.run_id} has not finished its first round, so there is no workflow yet; call "
+            f"get_run(run_id='{run.run_id}', wait_seconds=20) first."
+        )
+    return BestMember(Member(workflow_id=best.workflow_id), best.shrunk, None)

@@ -20,6 +20,7 @@ from fakes.mcp_sessions import (
     refusal,
     settled,
     task_arguments,
+    whole_text,
     write_script,
 )
 
@@ -87,8 +88,7 @@ async def test_a_script_is_text_without_key_or_url_and_no_file_is_written(
     # A key that is not here is no hindrance: the script is for another machine.
     named = (("lab:m-1", "openai"), ("claude:m-1", "anthropic"), ("away:m-1", "openai"))
     for executor, package in named:
-        told = await call(client, "get_workflow", asked | {"executor": executor})
-        text = str(told["text"])
+        text = await whole_text(client, asked | {"executor": executor})
         assert workflow_in(text) == winner["source"]
         assert f"import {package}" in text
         assert "lab.invalid" not in text
@@ -119,7 +119,7 @@ async def test_the_winners_script_quotes_its_test_score(
     await service.workplace.store.update_run(finished, request=spec.model_dump_json())
     winner = await best(client, finished)
     asked = {"workflow_id": winner["workflow_id"], "format": "script"}
-    text = str((await call(client, "get_workflow", asked))["text"])
+    text = await whole_text(client, asked)
     test = winner["test"]
     assert isinstance(test, dict)
     words = " ".join(text.split())
@@ -132,7 +132,7 @@ async def test_a_report_tells_scores_cost_and_where_it_is_from(
 ) -> None:
     winner = await best(client, finished)
     asked = {"workflow_id": winner["workflow_id"], "format": "report", "run_id": finished}
-    text = str((await call(client, "get_workflow", asked))["text"])
+    text = await whole_text(client, asked)
     for heading in ("Steps", "Scores", "Cost per example", "Failures", "How to use it"):
         assert f"## {heading}" in text
     assert "Test, the figure to quote" in text
@@ -146,7 +146,7 @@ async def test_a_report_tells_scores_cost_and_where_it_is_from(
     others = [one for one in items if isinstance(one, dict)]
     other = next(one for one in others if one["workflow_id"] != winner["workflow_id"])
     asked["workflow_id"] = other["workflow_id"]
-    text = str((await call(client, "get_workflow", asked))["text"])
+    text = await whole_text(client, asked)
     assert f"only the winner, {winner['workflow_id']}, was tested" in text
 
 
@@ -160,7 +160,8 @@ async def test_a_workflow_of_no_run_needs_an_executor_for_its_script(
     assert "name the `executor`" in await refusal(client, "get_workflow", asked)
     told = await call(client, "get_workflow", asked | {"executor": "lab:m"})
     assert told["run_id"] is None
-    assert workflow_in(str(told["text"])) == workflow.source
+    script = await whole_text(client, asked | {"executor": "lab:m"})
+    assert workflow_in(script) == workflow.source
     told = await call(client, "get_workflow", asked | {"format": "report"})
     assert "No run has it in its pool" in str(told["text"])
 
