@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field, JsonValue
 
-from bayesflow_server.evaluation.example import SPLITS, Split
-from bayesflow_server.evaluation.task import Preset, Task, load_task
+from bayesflow_server.evaluation.example import Split
+from bayesflow_server.evaluation.task import Preset, load_task
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import EXAMPLES, SPEND, Examples, ScorerArgument
 from bayesflow_server.interface.backend import Backend
@@ -18,8 +18,9 @@ from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.roles import CLIENT
 
 if TYPE_CHECKING:
-    from bayesflow_server.runs.service import RunService, StartedRun
+    from bayesflow_server.runs.service import RunService
     from bayesflow_server.runs.spec import RunSpec
+    from bayesflow_server.runs.starting import StartedRun
 
 __all__ = ["RunStarted", "StartTool"]
 
@@ -199,10 +200,10 @@ class StartTool:
                 grammar=grammar,
             )
         )
-        return _started(started, service, task)
+        return _started(started, service)
 
 
-def _started(started: "StartedRun", service: "RunService", task: Task) -> RunStarted:
+def _started(started: "StartedRun", service: "RunService") -> RunStarted:
     spec, expected, run_id = started.spec, started.estimate, started.record.run_id
     pinned = json.loads(spec.model_dump_json(include={"scorer", "options"}))
     return RunStarted(
@@ -217,7 +218,7 @@ def _started(started: "StartedRun", service: "RunService", task: Task) -> RunSta
                 tiers=dict(spec.tiers.items()),
             ),
             scorer=pinned["scorer"],
-            splits={split: len(task.splits.of(split)) for split in SPLITS},
+            splits=dict(started.sizes),
             options=pinned["options"],
             budget=spec.budget,
             guesses=list(spec.guesses),

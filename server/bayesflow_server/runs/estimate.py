@@ -19,12 +19,8 @@ from bayesflow_server.gateway.budget import DEFAULT_CALLS, BudgetLimits
 from bayesflow_server.gateway.prices import PriceTable
 from bayesflow_server.gateway.usage import is_free, total_usd
 from bayesflow_server.models.chat import Usage
-from bayesflow_server.runs.rehearsal import (
-    ANSWER_TOKENS,
-    CHARACTERS_PER_TOKEN,
-    Rehearsal,
-    Use,
-)
+from bayesflow_server.runs.rehearsal import ANSWER_TOKENS, CHARACTERS_PER_TOKEN
+from bayesflow_server.runs.rehearsed import Rehearsal, Use
 from bayesflow_server.runs.roles import CLIENT, GRAMMAR
 from bayesflow_server.runs.spec import RunSpec
 

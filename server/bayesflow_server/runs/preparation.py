@@ -51,7 +51,9 @@ async def prepare(request: RunRequest, workplace: Workplace) -> Prepared:
     spec = resolve(request, workplace.models, prices, warm)
     await _try_scorer(task, workplace)
     sizes = task.splits.sizes()
-    expected = estimate(spec, sizes, prices, await rehearse(spec, task.splits, workplace.sandbox))
+    rehearsal = await rehearse(spec, task.splits, workplace.sandbox)
+    spec = spec.model_copy(update={"rehearsal": rehearsal})
+    expected = estimate(spec, sizes, prices, rehearsal)
     warnings = (
         *task.warnings,
         *size_warnings(sizes),

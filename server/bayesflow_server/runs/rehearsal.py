@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Final, NamedTuple
+from typing import Final
 
 from bayesflow_sampler.source import parse_workflow
 from bayesflow_sampler.types import Workflow
@@ -24,10 +24,11 @@ from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.problem_tests import CodeFields, takes_entry_point
 from bayesflow_server.evaluation.splits import Splits
 from bayesflow_server.runs.assembly import build_grammar
+from bayesflow_server.runs.rehearsed import Rehearsal, Use
 from bayesflow_server.runs.roles import GRAMMAR
 from bayesflow_server.runs.spec import RunSpec
 
-__all__ = ["ANSWER_TOKENS", "CHARACTERS_PER_TOKEN", "Rehearsal", "Use", "rehearse"]
+__all__ = ["ANSWER_TOKENS", "CHARACTERS_PER_TOKEN", "rehearse"]
 
 CHARACTERS_PER_TOKEN: Final = 4
 ANSWER_TOKENS: Final = 100  # of an answer, unless the call allows fewer
@@ -37,35 +38,6 @@ _ROWS: Final = 3
 _AT_ONCE: Final = 4
 _LONGEST_SECONDS: Final = 2.0
 _LIMITS: Final = Limits(run_seconds=0.5, sleep_seconds=0.0, wall_seconds=1.0)
-
-
-class Use(NamedTuple):
-    """What one execution (a workflow on a row) asks of its model, on average.
-
-    Attributes:
-        calls: Answers asked for.
-        input_tokens: Tokens of the questions, at four characters each.
-        output_tokens: Tokens of the answers, at 100 each unless the call allows fewer.
-    """
-
-    calls: float
-    input_tokens: float
-    output_tokens: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What was measured.
-
-    Attributes:
-        baseline: Of the baseline; None if it did not run in time.
-        drawn: Of the workflows that the grammar draws; None where no grammar writes.
-        executions: How many were run.
-    """
-
-    baseline: Use | None
-    drawn: Use | None
-    executions: int
 
 
 async def rehearse(spec: RunSpec, splits: Splits, sandbox: Sandbox) -> Rehearsal:

@@ -1,7 +1,9 @@
 """From a request to a specification: everything is checked here, before anything is written."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 
 from bayesflow_sampler.prompts import PromptTemplates, load_templates
@@ -22,9 +24,9 @@ from bayesflow_server.runs.roles import (
     preset_of,
     resolve_roles,
 )
-from bayesflow_server.runs.spec import RunSpec, baseline_source
+from bayesflow_server.runs.spec import RunSpec, baseline_source, pinned_rows
 
-__all__ = ["RunRequest", "check_recycling", "resolve", "spec_warnings"]
+__all__ = ["RunRequest", "asked_hash", "check_recycling", "resolve", "spec_warnings"]
 
 # The paper's own setting; a model that takes no temperature drops it, and the run says so.
 _PRESET_TEMPERATURE: Final[dict[Preset, float]] = {"paper": 0.0}
@@ -59,6 +61,25 @@ class RunRequest:
     idempotency_key: str | None = None
     grammar: str | None = None
     agent: bool = True
+
+
+def asked_hash(request: RunRequest) -> str:
+    """Tells apart two requests under one idempotency key: by all that they say, and by the rows.
+
+    What a request resolves to is not in it: a repeat is recognised without a model being there.
+    """
+    task = request.task
+    said = (
+        *(task.instructions, task.answer_format, task.baseline, task.public_tests),
+        *(task.scorer.model_dump_json(), sorted(task.fields.items())),
+        *(request.executor, request.optimizer, request.preset, request.seed, request.name),
+        *(part.model_dump_json() if part else None for part in (request.options, request.budget)),
+        *(request.grammar, request.agent),
+    )
+    digest = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
+    for row in pinned_rows(task):
+        digest.update(json.dumps(astuple(row)).encode())
+    return digest.hexdigest()
 
 
 def resolve(

@@ -6,29 +6,25 @@ process works on sees it through the store; a cancellation reaches its owner the
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
-import uuid
-from dataclasses import dataclass
 from typing import Final
 
 from bayesflow_server.errors import InputError, NotFoundError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
-from bayesflow_server.runs.estimate import Estimate, check_budget
+from bayesflow_server.runs.estimate import check_budget
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
 from bayesflow_server.runs.options import pools_rounds
 from bayesflow_server.runs.pool_view import StoredPool
-from bayesflow_server.runs.preparation import prepare
+from bayesflow_server.runs.preparation import Prepared, prepare
 from bayesflow_server.runs.request import RunRequest
 from bayesflow_server.runs.roles import GRAMMAR
 from bayesflow_server.runs.sitting import Sitting, Workplace
-from bayesflow_server.runs.spec import RunSpec, request_hash
-from bayesflow_server.store.errors import IdempotencyKeyError
+from bayesflow_server.runs.spec import RunSpec
+from bayesflow_server.runs.starting import StartedRun, known_run, put_run, started_run
 from bayesflow_server.store.records import (
-    NewRun,
     RowRecord,
     RunCursor,
     RunRecord,
@@ -37,7 +33,7 @@ from bayesflow_server.store.records import (
     WorkflowRecord,
 )
 
-__all__ = ["RunService", "StartedRun"]
+__all__ = ["RunService"]
 
 _LOG = logging.getLogger(__name__)
 _ACTIVE: Final[tuple[RunStatus, ...]] = ("queued", "running", "waiting_for_client")
@@ -52,16 +48,6 @@ _ENDED: Final[tuple[RunStatus, ...]] = ("finished", "failed", "cancelled")
 _WATCH_SECONDS: Final = 1.0
 # A cancelled sitting of another process notices within `_WATCH_SECONDS` and then stops its calls.
 _LET_GO_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True)
-class StartedRun:
-    """A run that has begun, or that an earlier equal request began."""
-
-    record: RunRecord
-    spec: RunSpec
-    estimate: Estimate
-    warnings: tuple[str, ...]
 
 
 class RunService:
@@ -105,43 +91,22 @@ class RunService:
         Raises:
             InputError, ModelUnavailableError: The request is wrong; nothing was written.
         """
-        spec, rows, expected, warnings = await prepare(request, self.workplace)
-        run = NewRun(
-            run_id="run_" + uuid.uuid4().hex[:12],
-            request=spec.model_dump_json(),
-            request_hash=request_hash(spec, rows),
-            name=request.name,
-            idempotency_key=request.idempotency_key,
-            warnings=json.dumps(warnings),
-        )
-        known = await self._create(run, rows)
-        if known is None:
-            async with self._claiming:
-                await self._begin(run.run_id, None)
-            known = await self.record(run.run_id)
-        return StartedRun(known, spec, expected, warnings)
-
-    async def _create(self, run: NewRun, rows: list[RowRecord]) -> RunRecord | None:
-        """Puts the run on disk, or returns the one that an equal request began before."""
-        known = await self._same_request(run.idempotency_key, run.request_hash)
+        known = await known_run(request, self.workplace)
         if known is not None:
-            return known
-        try:
-            await self._store.create_run(run, rows)
-        except IdempotencyKeyError:  # an equal request came in between
-            return await self._same_request(run.idempotency_key, run.request_hash)
-        return None
+            return await started_run(known, self.workplace)
+        return await self.begin(request, await prepare(request, self.workplace))
 
-    async def _same_request(self, key: str | None, digest: str) -> RunRecord | None:
-        if key is None:
-            return None
-        known = await self._store.run_by_idempotency_key(key)
-        if known is not None and known.request_hash != digest:
-            raise InputError(
-                f"The idempotency key {key!r} belongs to {known.run_id}, whose request differs; "
-                "use another key for another request."
-            )
-        return known
+    async def begin(self, request: RunRequest, prepared: Prepared) -> StartedRun:
+        """Begins a run that was prepared, unless an equal request under its key did so meanwhile.
+
+        Raises:
+            InputError: Another request took the key meanwhile; nothing was written.
+        """
+        put = await put_run(request, prepared, self.workplace)
+        if put.is_new:
+            async with self._claiming:
+                await self._begin(put.run_id, None)
+        return await started_run(await self.record(put.run_id), self.workplace)
 
     async def resume(self, run_id: str, budget: BudgetLimits | None = None) -> RunRecord:
         """Goes on with a run that stopped; a finished or living run is returned as it is.

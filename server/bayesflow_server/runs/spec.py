@@ -20,6 +20,7 @@ from bayesflow_server.evaluation.scorers import PassAt1, Scorer
 from bayesflow_server.evaluation.task import Preset, Task
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.options import Tier
+from bayesflow_server.runs.rehearsed import Rehearsal
 from bayesflow_server.runs.roles import CLIENT, Roles
 from bayesflow_server.runs.zero_shot import zero_shot
 from bayesflow_server.store.records import RowRecord
@@ -64,6 +65,7 @@ class RunSpec(BaseModel):
         guesses: What was guessed, a sentence each.
         public_tests: Field of a row's meta data with the tests that `exec_code` runs, or None.
         warm: Sources of complete workflows that the search starts with.
+        rehearsal: What executions were measured to ask before the start; None in older runs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,6 +96,7 @@ class RunSpec(BaseModel):
     guesses: tuple[str, ...]
     public_tests: str | None = None
     warm: tuple[str, ...] = ()
+    rehearsal: Rehearsal | None = None
 
     @property
     def roles(self) -> Roles:
@@ -163,8 +166,9 @@ def rows_of_split(records: list[RowRecord], split: str) -> list[Row]:
 
 
 def request_hash(spec: RunSpec, rows: Sequence[RowRecord]) -> str:
-    """Tells apart two requests under one idempotency key: by specification, rows and splits."""
-    digest = hashlib.blake2b(spec.model_dump_json().encode(), digest_size=16)
+    """Tells apart two runs by specification, rows and splits; not by what was measured."""
+    pinned = spec.model_dump_json(exclude={"rehearsal"})
+    digest = hashlib.blake2b(pinned.encode(), digest_size=16)
     for row in rows:
         digest.update(json.dumps(astuple(row)).encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from bayesflow_server.runs.estimate import (
     most_executions,
 )
 from bayesflow_server.runs.options import SamplerOptions
-from bayesflow_server.runs.rehearsal import Rehearsal, Use
+from bayesflow_server.runs.rehearsed import Rehearsal, Use
 from bayesflow_server.runs.request import RunRequest, resolve
 from bayesflow_server.runs.spec import RunSpec
 from fakes.models import SPEC, FakeModel, FakeRegistry

@@ -8,7 +8,8 @@ import pytest
 from bayesflow_sandbox.sandbox import Sandbox
 from bayesflow_server.evaluation.task import load_task
 from bayesflow_server.gateway.prices import PriceTable
-from bayesflow_server.runs.rehearsal import ANSWER_TOKENS, Rehearsal, Use, rehearse
+from bayesflow_server.runs.rehearsal import ANSWER_TOKENS, rehearse
+from bayesflow_server.runs.rehearsed import Rehearsal, Use
 from bayesflow_server.runs.request import RunRequest, resolve
 from fakes.approx import approx
 from fakes.models import SPEC, FakeModel, FakeRegistry
