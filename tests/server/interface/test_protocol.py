@@ -8,7 +8,8 @@ import jsonschema
 from mcp import Client
 from pydantic import JsonValue
 
-from bayesflow_server.interface.server import INSTRUCTIONS
+from bayesflow_server.interface.instructions import instructions_for
+from bayesflow_server.interface.toolset import TOOL_NAMES
 from fakes.mcp_sessions import WORKFLOW, Arguments, call, refusal, settled, task_arguments
 
 GOLDEN = Path(__file__).with_name("tools.json")
@@ -68,11 +69,11 @@ async def test_every_tool_says_what_and_what_next_and_how_it_behaves(client: Cli
         text = tool.description or ""
         assert any(other in text for other in others) or "evaluation_id" in text, tool.name
     for name in names - {"list_runs", "cancel_run"}:
-        assert name in INSTRUCTIONS
+        assert name in instructions_for(TOOL_NAMES)
 
 
 async def test_the_server_introduces_itself(client: Client) -> None:
-    assert client.instructions == INSTRUCTIONS
+    assert client.instructions == instructions_for(TOOL_NAMES)
     assert client.server_info is not None
     assert client.server_info.name == "bayesflow-mcp"
 
@@ -112,10 +113,7 @@ async def test_a_run_from_start_to_answer_fits_the_schemas(
 async def test_a_finished_run_tells_its_answer(client: Client, finished: str) -> None:
     state = await call(client, "get_run", {"run_id": finished})
     best = await call(client, "get_best_workflow", {"run_id": finished})
-    assert (
-        state["next"]
-        == f"get_best_workflow(run_id='{finished}'), or get_pool for the alternatives."
-    )
+    assert str(state["next"]).startswith(f"get_best_workflow(run_id='{finished}') has the answer.")
     assert best["final"] is True
     assert "class Workflow" in str(best["source"])
     assert isinstance(best["test"], dict)
