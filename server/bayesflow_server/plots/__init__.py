@@ -1,0 +1,1 @@
+"""Pictures of a run: pure drawing functions, and what gathers their data from the store."""
