@@ -43,6 +43,11 @@ class Application:
         self._evaluations: EvaluationService | None = None
         self._answers: AnswerService | None = None
 
+    @property
+    def confirm_above(self) -> float:
+        """US dollars; a request that may spend more needs the user's word."""
+        return self.settings.confirm_above
+
     async def runs(self) -> "RunService":
         """The run service.
 

@@ -19,6 +19,11 @@ __all__ = ["Backend", "ClosingBackend"]
 class Backend(Protocol):
     """The application as the tools see it."""
 
+    @property
+    def confirm_above(self) -> float:
+        """US dollars; a request that may spend more needs the user's word."""
+        ...
+
     async def runs(self) -> "RunService":
         """The run service, opened if need be."""
         ...
