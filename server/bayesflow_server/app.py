@@ -6,11 +6,15 @@ what was opened, in the reverse order.
 """
 
 import asyncio
+import contextlib
 import gc
+import logging
 from contextlib import AsyncExitStack
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from bayesflow_server.errors import StoreError
 from bayesflow_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +24,18 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
 
 __all__ = ["Application"]
+
+_LOG = logging.getLogger(__name__)
+
+# How often a server looks for runs that were left while its database is not open.
+_LOOK_SECONDS: Final = 10.0
+
+# These import nearly everything that `_open` does.
+_HEAVY: Final = (
+    "bayesflow_server.runs.answering",
+    "bayesflow_server.models.registry",
+    "bayesflow_server.store.opening",
+)
 
 # Executions in flight; each holds an interpreter (2 MB idle) while its model calls are answered.
 _WORKERS: Final = 64
@@ -35,10 +51,19 @@ class Application:
         settings: What the process was started with.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, hosted: bool = False) -> None:
+        """Opens nothing yet.
+
+        Args:
+            settings: What the process was started with.
+            hosted: Whether this is a server that its host may close at any time; new runs go to a
+                worker then, if one lives.
+        """
         self.settings = settings
+        self._hosted = hosted
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
+        self._opened = asyncio.Event()
         self._runs: RunService | None = None
         self._evaluations: EvaluationService | None = None
         self._answers: AnswerService | None = None
@@ -77,6 +102,44 @@ class Application:
         from bayesflow_server.runs.proposal_service import ProposalService  # with the run service
 
         return ProposalService(await self.runs())
+
+    async def adopt_runs(self, quiet: float) -> None:
+        """Goes on with runs that nobody works on, now and at each heartbeat, until cancelled.
+
+        Opens the database only if there is such a run, or once a request has opened it.
+
+        Args:
+            quiet: How long to wait before the first look, in seconds; a request that opens the
+                database ends the wait.
+        """
+        pause = quiet
+        while self._runs is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._opened.wait()
+            if await self._work_is_left():
+                await self._open_for_adoption()
+            pause = _LOOK_SECONDS
+        from bayesflow_server.runs.adoption import Adoption  # with the run service
+
+        self._runs.standing.adopts = True
+        await Adoption(self._runs).run()
+
+    async def _work_is_left(self) -> bool:
+        from bayesflow_server.runs.adoption import work_is_left  # not before the first answer
+
+        async with self._opening:  # two connections of one process at the start of a file: no
+            if self._runs is not None:
+                return False
+            return await asyncio.to_thread(work_is_left, self.settings.db)
+
+    async def _open_for_adoption(self) -> None:
+        """Opens everything; imports it in a thread, so that requests are answered meanwhile."""
+        await asyncio.to_thread(lambda: [import_module(name) for name in _HEAVY])
+        try:
+            await self.runs()
+        except StoreError as error:  # whoever asks for the database is told
+            _LOG.warning("looking for runs that were left: %s", error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,11 +192,12 @@ class Application:
             stack.push_async_callback(evaluations.aclose)
             answers = AnswerService(workplace)
             stack.push_async_callback(answers.aclose)
-            runs = RunService(workplace)
+            runs = RunService(workplace, hosted=self._hosted)
             await runs.open()
             stack.push_async_callback(runs.aclose)
             self._runs, self._evaluations, self._answers = runs, evaluations, answers
             self._stack.push_async_exit(stack.pop_all())
+            self._opened.set()
         _spare_collections()
 
 

@@ -56,7 +56,7 @@ def _dispatch(options: argparse.Namespace, settings: Settings) -> int:
         from bayesflow_server.app import Application
         from bayesflow_server.interface.stdio import serve
 
-        return serve(Application(settings), log_level=settings.log)
+        return serve(Application(settings, hosted=True), settings)
     if options.command == "pull":
         from bayesflow_server.terminal.pull import pull_command
 

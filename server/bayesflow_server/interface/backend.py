@@ -44,6 +44,10 @@ class Backend(Protocol):
 class ClosingBackend(Backend, Protocol):
     """A backend that leaves nothing open when its block ends."""
 
+    async def adopt_runs(self, quiet: float) -> None:
+        """Goes on with runs that nobody works on, until cancelled; first after so many seconds."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

@@ -12,43 +12,81 @@ import threading
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
+
 from bayesflow_server.interface.backend import ClosingBackend
-from bayesflow_server.interface.server import BayesFlowServer, LogLevel
+from bayesflow_server.interface.server import BayesFlowServer
+from bayesflow_server.interface.toolset import Narrowing
 from bayesflow_server.interface.wire import mended_stdin
 from bayesflow_server.scheduling import event_loop_factory
+from bayesflow_server.settings import Settings
 
 __all__ = ["serve"]
 
 _EXIT_SECONDS: Final = 5.0
+_QUIET_SECONDS: Final = 2.0
 _PARENT_SECONDS: Final = 1.0
 
 
-def serve(backend: ClosingBackend, *, log_level: LogLevel) -> int:
+def serve(backend: ClosingBackend, settings: Settings) -> int:
     """Serves until stdin ends, a signal comes or the parent dies; returns the exit code.
 
     Args:
         backend: The application; closed before this returns.
-        log_level: Of the log on stderr.
+        settings: What the process was started with.
+
+    Raises:
+        InputError: The settings name a tool that there is not, or leave none.
     """
+    narrowing = Narrowing(settings.read_only, settings.tools)
+    narrowing.offered()
+    server = BayesFlowServer(backend, log_level=settings.log, narrowing=narrowing)
     with mended_stdin(), asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-        runner.run(_serve(backend, log_level))
+        # Going on with a run spends: a server that only reads leaves it to others.
+        runner.run(_serve(server, backend, adopts=settings.auto_resume and not settings.read_only))
     return 0
 
 
-async def _serve(backend: ClosingBackend, log_level: LogLevel) -> None:
-    server = BayesFlowServer(backend, log_level=log_level)
+async def _serve(server: BayesFlowServer, backend: ClosingBackend, *, adopts: bool) -> None:
+    tasks = [asyncio.create_task(_stopped())]
+    if adopts:
+        answered = asyncio.Event()
+        server.middleware.append(_noting(answered))
+        tasks.append(asyncio.create_task(_adopt_runs(backend, answered)))
     serving = asyncio.create_task(server.run_stdio_async())
-    stopping = asyncio.create_task(_stopped())
     async with backend:
-        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
         _end_within(_EXIT_SECONDS)
-        for task in (serving, stopping):
+        for task in (serving, *tasks):
             task.cancel()
+        await asyncio.wait(tasks)
     if not serving.done():
         # A thread of the transport waits for a line on stdin, and nothing can wake it.
         _end()
     if not serving.cancelled():
         serving.result()
+
+
+async def _adopt_runs(backend: ClosingBackend, answered: asyncio.Event) -> None:
+    """Goes on with runs that were left, from a while after the first answer on.
+
+    A host asks for several things when it starts a server, and a person waits for them; what a run
+    needs takes a second to load.
+    """
+    await answered.wait()
+    await backend.adopt_runs(_QUIET_SECONDS)
+
+
+def _noting(answered: asyncio.Event) -> ServerMiddleware[object]:
+    """Sets the event once a message was dealt with."""
+
+    async def note(ctx: ServerRequestContext[object], call_next: CallNext) -> HandlerResult:
+        try:
+            return await call_next(ctx)
+        finally:
+            answered.set()
+
+    return note
 
 
 async def _stopped() -> None:

@@ -12,10 +12,12 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Lease", "lock_of"]
+__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "WORKER", "Lease", "lock_of", "worker_lives"]
 
 LEASE_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 10.0
+# The lock that a worker holds. Its file stays: without it no worker ever was, and nobody looks.
+WORKER: Final = "worker"
 
 
 class Lease:
@@ -45,21 +47,29 @@ class Lease:
 
     def is_alive(self, owner: str | None, heartbeat: float | None) -> bool:
         """Whether the owner still works: it holds its lock and its heartbeat is fresh."""
-        if owner is None:
-            return False
-        if owner == self.owner:
+        if owner is not None and owner == self.owner:
             return True
+        if self.is_gone(owner):
+            return False
+        return heartbeat is not None and time.time() - heartbeat < LEASE_SECONDS
+
+    def is_gone(self, owner: str | None) -> bool:
+        """Whether the owner's process has ended; one that is only silent may come back."""
+        if owner is None:
+            return True
+        if owner == self.owner:
+            return False
         path = self._path(owner)
         if not path.exists():
-            return False
+            return True
         probe = FileLock(path)
         try:
             probe.acquire(timeout=0)
         except Timeout:
-            return heartbeat is not None and time.time() - heartbeat < LEASE_SECONDS
+            return False
         probe.release()
         path.unlink(missing_ok=True)
-        return False
+        return True
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}.lock"
@@ -75,6 +85,21 @@ def lock_of(database: Path, name: str) -> FileLock:
     folder = _folder(database)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return FileLock(folder / f"{name}.lock")
+
+
+def worker_lives(database: Path) -> bool:
+    """Whether a worker process owns the runs of this database."""
+    path = _folder(database) / f"{WORKER}.lock"
+    if not path.exists():
+        return False
+    probe = FileLock(path)
+    try:
+        # Longer than another process that looks holds it.
+        probe.acquire(timeout=0.003, poll_interval=0.001)
+    except Timeout:
+        return True
+    probe.release()
+    return False
 
 
 def _folder(database: Path) -> Path:

@@ -8,61 +8,70 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 from typing import Final
 
-from bayesflow_server.errors import InputError, NotFoundError, StoreError
+from bayesflow_server.errors import InputError, StoreError
 from bayesflow_server.gateway.budget import BudgetLimits
-from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.estimate import check_budget
-from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease
-from bayesflow_server.runs.options import pools_rounds
-from bayesflow_server.runs.pool_view import StoredPool
+from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease, worker_lives
+from bayesflow_server.runs.observing import Observer
 from bayesflow_server.runs.preparation import Prepared, prepare
 from bayesflow_server.runs.request import RunRequest
-from bayesflow_server.runs.roles import GRAMMAR
 from bayesflow_server.runs.sitting import Sitting, Workplace
 from bayesflow_server.runs.spec import RunSpec
+from bayesflow_server.runs.standing import ACTIVE, GIVEN_UP, Standing
 from bayesflow_server.runs.starting import StartedRun, known_run, put_run, started_run
+from bayesflow_server.scheduling import in_background
 from bayesflow_server.store.records import (
-    RowRecord,
-    RunCursor,
+    UNSET,
     RunRecord,
     RunStatus,
-    UsageRecord,
-    WorkflowRecord,
 )
+from bayesflow_server.store.unfinished import UnfinishedRun
 
 __all__ = ["RunService"]
 
 _LOG = logging.getLogger(__name__)
-_ACTIVE: Final[tuple[RunStatus, ...]] = ("queued", "running", "waiting_for_client")
 _RESUMABLE: Final[tuple[RunStatus, ...]] = (
-    *_ACTIVE,
+    *ACTIVE,
     "paused",
     "interrupted",
     "cancelled",
     "failed",
 )
+_NEW: Final[tuple[RunStatus, ...]] = ("queued",)
 _ENDED: Final[tuple[RunStatus, ...]] = ("finished", "failed", "cancelled")
 _WATCH_SECONDS: Final = 1.0
 # A cancelled sitting of another process notices within `_WATCH_SECONDS` and then stops its calls.
 _LET_GO_SECONDS: Final = 5.0
 
 
-class RunService:
+class RunService(Observer):
     """Starts and watches runs, between `open` and `aclose`.
 
     Attributes:
         workplace: Store, models, gateway and sandbox.
+        lease: This process's claim to life.
+        standing: How runs stand, as this process sees it.
     """
 
-    def __init__(self, workplace: Workplace) -> None:
-        self.workplace = workplace
-        self._store = workplace.store
-        self._lease = Lease(workplace.store.path)
+    def __init__(self, workplace: Workplace, *, hosted: bool = False) -> None:
+        """Prepares; `open` begins.
+
+        Args:
+            workplace: Store, models, gateway and sandbox.
+            hosted: Whether this process may be closed at any time by a program that knows nothing
+                of its runs; they are left to a worker then, if one lives.
+        """
+        super().__init__(workplace)
+        self._hosted = hosted
+        self.lease = Lease(workplace.store.path)
+        self.standing = Standing(workplace.store.path, self.lease, self.works_on)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        # How a sitting that is being stopped is to be noted.
+        self._stops: dict[str, Ending] = {}
         self._heart: asyncio.Task[None] | None = None
         # Invariant: while it is free, each run that this process owns has a task.
         self._claiming = asyncio.Lock()
@@ -70,7 +79,7 @@ class RunService:
 
     async def open(self) -> None:
         """Takes the lease; from now on this process counts as alive."""
-        self._lease.acquire()
+        self.lease.acquire()
         self._heart = asyncio.create_task(self._beat())
 
     async def aclose(self) -> None:
@@ -81,7 +90,7 @@ class RunService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._lease.release()
+        self.lease.release()
 
     # --- start ------------------------------------------------------------------------------
 
@@ -103,9 +112,9 @@ class RunService:
             InputError: Another request took the key meanwhile; nothing was written.
         """
         put = await put_run(request, prepared, self.workplace)
-        if put.is_new:
+        if put.is_new and not self._leaves_to_worker():
             async with self._claiming:
-                await self._begin(put.run_id, None)
+                await self._begin(put.run_id, None, _NEW)
         return await started_run(await self.record(put.run_id), self.workplace)
 
     async def resume(self, run_id: str, budget: BudgetLimits | None = None) -> RunRecord:
@@ -126,7 +135,7 @@ class RunService:
             spec = RunSpec.model_validate_json(record.request)
             if record.status == "finished":
                 return record
-            if self._is_alive(record) or self._works_on(run_id):
+            if self.standing.is_alive(record) or self.works_on(run_id):
                 if budget not in (None, spec.budget):
                     raise InputError(
                         f"{run_id} works already, with the budget it has; cancel_run first, then "
@@ -138,19 +147,49 @@ class RunService:
                 await self._store.update_run(
                     run_id, request=spec.model_copy(update={"budget": limits}).model_dump_json()
                 )
-            await self._begin(run_id, record.owner)
+            if self._leaves_to_worker():
+                await self._store.put_down_run(
+                    run_id,
+                    from_owner=record.owner,
+                    statuses=_RESUMABLE,
+                    status="queued",
+                    reason=None,
+                )
+            else:
+                await self._begin(run_id, record.owner, _RESUMABLE)
         return await self.record(run_id)
+
+    async def take(self, run: UnfinishedRun, *, unasked: bool) -> asyncio.Task[None] | None:
+        """Goes on with a run that nobody works on; returns its sitting, or None if others do."""
+        async with self._claiming:
+            if self.works_on(run.run_id):
+                return None
+            await self._begin(run.run_id, run.owner, (run.status,), unasked=unasked)
+            return self._tasks[run.run_id] if self.works_on(run.run_id) else None
+
+    async def put_down(self, run: UnfinishedRun) -> None:
+        """Leaves a run that seems to end every process that works on it."""
+        await self._store.put_down_run(
+            run.run_id,
+            from_owner=run.owner,
+            statuses=(run.status,),
+            status="interrupted",
+            reason=GIVEN_UP,
+        )
+
+    def _leaves_to_worker(self) -> bool:
+        return self._hosted and worker_lives(self._store.path)
 
     async def _let_go(self, run_id: str) -> None:
         """Waits until a sitting that is stopping, here or elsewhere, has given the run back."""
         record = await self.record(run_id)
         task = self._tasks.get(run_id)
-        if task is not None and record.status not in _ACTIVE:
+        if task is not None and record.status not in ACTIVE:
             await asyncio.wait([task])
             record = await self.record(run_id)
         deadline = time.monotonic() + _LET_GO_SECONDS
-        while record.status not in _ACTIVE and record.owner not in (None, self._lease.owner):
-            if not self._lease.is_alive(record.owner, record.heartbeat):
+        while record.status not in ACTIVE and record.owner not in (None, self.lease.owner):
+            if not self.lease.is_alive(record.owner, record.heartbeat):
                 return
             if time.monotonic() > deadline:
                 raise InputError(
@@ -159,47 +198,33 @@ class RunService:
             await asyncio.sleep(0.1)
             record = await self.record(run_id)
 
-    async def _begin(self, run_id: str, previous: str | None) -> None:
+    async def _begin(
+        self,
+        run_id: str,
+        previous: str | None,
+        statuses: Collection[RunStatus],
+        *,
+        unasked: bool = False,
+    ) -> None:
         """Claims the run and starts a sitting, unless another process was quicker."""
         if self._closing:
             return
-        owner = self._lease.owner
-        taken = await self._store.claim_run(run_id, owner, from_owner=previous, statuses=_RESUMABLE)
+        owner = self.lease.owner
+        taken = await self._store.claim_run(
+            run_id, owner, from_owner=previous, statuses=statuses, unasked=unasked
+        )
         if taken:
-            sitting = Sitting(self.workplace, await self.record(run_id))
-            self._tasks[run_id] = asyncio.create_task(self._sit(sitting))
+            self._tasks[run_id] = in_background(self._sit(await self.record(run_id)))
 
     # --- observe ----------------------------------------------------------------------------
 
-    async def record(self, run_id: str) -> RunRecord:
-        """The run as stored.
-
-        Raises:
-            NotFoundError: There is no such run.
-        """
-        record = await self._store.run(run_id)
-        if record is None:
-            raise NotFoundError(
-                f"There is no run {run_id!r}. Call list_runs to see the runs there are."
-            )
-        return record
-
     def status(self, record: RunRecord) -> RunStatus:
         """The run's status; a run whose owner is gone shows as interrupted."""
-        if record.status in _ACTIVE and not self._is_alive(record):
-            return "interrupted"
-        return record.status
+        return self.standing.status(record)
 
     def reason(self, record: RunRecord) -> str | None:
         """Why the run has its status, for a person."""
-        if self.status(record) == "interrupted" and record.status != "interrupted":
-            return "The process that worked on it is gone; resume_run goes on where it stopped."
-        return record.reason
-
-    async def wait(self, run_id: str, *, since: int, seconds: float) -> RunRecord:
-        """The run once its revision is above `since`, or after `seconds`."""
-        await self._store.wait_for_revision(run_id, since, seconds)
-        return await self.record(run_id)
+        return self.standing.reason(record)
 
     async def wait_until_settled(self, run_id: str) -> RunRecord:
         """The run once no sitting of this process works on it."""
@@ -208,56 +233,8 @@ class RunService:
             await asyncio.wait([task])
         return await self.record(run_id)
 
-    async def newest(self, limit: int, before: RunCursor | None = None) -> list[RunRecord]:
-        """The newest runs, at most `limit`, after the cursor."""
-        return await self._store.runs(limit, before)
-
-    async def usage(self, run_id: str) -> UsageTotals:
-        """What the run used, over all roles and models."""
-        return UsageTotals.of(await self._store.usage(run_id))
-
-    async def usage_by_role(self, run_id: str) -> list[UsageRecord]:
-        """What the run used, one record for each role and model."""
-        return await self._store.usage(run_id)
-
-    async def workflow(self, workflow_id: str) -> WorkflowRecord:
-        """A workflow of the store.
-
-        Raises:
-            NotFoundError: The id is unknown.
-        """
-        record = await self._store.workflow(workflow_id)
-        if record is None:
-            raise NotFoundError(
-                f"There is no workflow {workflow_id!r}. Call get_pool to see a run's workflow ids."
-            )
-        return record
-
-    async def rows(self, run_id: str) -> list[RowRecord]:
-        """The run's pinned rows."""
-        return await self._store.rows(run_id)
-
-    async def pool(self, run_id: str) -> StoredPool:
-        """All that the pool's view is computed from."""
-        spec = RunSpec.model_validate_json((await self.record(run_id)).request)
-        rows = await self._store.rows(run_id)
-        return StoredPool(
-            rows=await self._store.pool(run_id),
-            rounds=await self._store.rounds(run_id),
-            validation_rows=sum(row.split == "validation" for row in rows),
-            pool_rounds=spec.optimizer == GRAMMAR and pools_rounds(spec.options),
-            particles=spec.options.particles,
-            islands=spec.options.islands,
-        )
-
-    def _is_alive(self, record: RunRecord) -> bool:
-        if record.status not in _ACTIVE:
-            return False
-        if record.owner == self._lease.owner:
-            return self._works_on(record.run_id)
-        return self._lease.is_alive(record.owner, record.heartbeat)
-
-    def _works_on(self, run_id: str) -> bool:
+    def works_on(self, run_id: str) -> bool:
+        """Whether this process has a sitting of the run."""
         task = self._tasks.get(run_id)
         return task is not None and not task.done()
 
@@ -270,64 +247,97 @@ class RunService:
             NotFoundError: There is no such run.
         """
         record = await self.record(run_id)
-        if record.status not in _ENDED and self._works_on(run_id):
-            task = self._tasks[run_id]
-            self._cancelled.add(run_id)
-            task.cancel()
-            await asyncio.wait([task])
-            record = await self.record(run_id)
+        if record.status not in _ENDED and self.works_on(run_id):
+            record = await self._stop(run_id, Ending("cancelled", _CANCELLED))
         if record.status not in _ENDED:
             # Another process's sitting finds this in the store and stops.
             await self._store.update_run(run_id, status="cancelled", reason=_CANCELLED)
             record = await self.record(run_id)
         return record
 
+    async def pause(self, run_id: str) -> RunRecord:
+        """Stops a sitting of this process, so that no process goes on with the run unasked.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        if self.works_on(run_id):
+            return await self._stop(run_id, Ending("paused", _PAUSED))
+        return await self.record(run_id)
+
+    async def _stop(self, run_id: str, ending: Ending) -> RunRecord:
+        task = self._tasks[run_id]
+        self._stops[run_id] = ending
+        task.cancel()
+        await asyncio.wait([task])
+        return await self.record(run_id)
+
     # --- sittings ---------------------------------------------------------------------------
 
-    async def _sit(self, sitting: Sitting) -> None:
-        """Runs a sitting; however it ends, the store says so."""
-        run_id = sitting.run_id
+    async def _sit(self, record: RunRecord) -> None:
+        """Sits for the run; however that ends, the store says so."""
+        run_id = record.run_id
         watch = asyncio.create_task(self._watch(run_id, asyncio.current_task()))
         try:
-            await self._work(sitting)
+            ending = await self._work(record)
+            if ending is not None:
+                await self._note(run_id, ending)
         except asyncio.CancelledError:
-            await to_its_end(self._note(sitting, "interrupted", _STOPPED))
+            ending = self._stops.get(run_id, Ending("interrupted", _STOPPED))
+            await to_its_end(self._note(run_id, ending))
             raise
         finally:
             watch.cancel()
-            self._cancelled.discard(run_id)
+            self._stops.pop(run_id, None)
             await to_its_end(self._release(run_id))
 
-    async def _work(self, sitting: Sitting) -> None:
+    async def _work(self, record: RunRecord) -> Ending | None:
         """The sitting, with every error turned into a status and a reason."""
         ending: Ending | None = None
         try:
-            await sitting.run()
+            sitting = Sitting(self.workplace, record)
+            done = False
+            try:
+                await sitting.run()
+                done = True
+            finally:
+                if not done:
+                    await to_its_end(self._write_phase(sitting))
         except* Exception as group:
             ending = ending_of(group)
             if ending.bug is not None:
-                _LOG.error("run %s failed", sitting.run_id, exc_info=ending.bug)
-        if ending is not None:
-            await self._note(sitting, ending.status, ending.reason)
+                _LOG.error("run %s failed", record.run_id, exc_info=ending.bug)
+        return ending
 
-    async def _note(self, sitting: Sitting, status: RunStatus, reason: str) -> None:
+    async def _write_phase(self, sitting: Sitting) -> None:
+        """Puts the last phase on disk, if the run is still ours and the disk takes it."""
+        with contextlib.suppress(StoreError):
+            if (await self.record(sitting.run_id)).owner == self.lease.owner:
+                await sitting.write_phase()
+
+    async def _note(self, run_id: str, ending: Ending) -> None:
         """Puts on disk how a sitting ended, if the run is still ours; a cancellation goes first."""
-        run_id = sitting.run_id
         try:
             record = await self.record(run_id)
-            if record.owner != self._lease.owner:
+            if record.owner != self.lease.owner:
                 return
-            if run_id in self._cancelled or record.status == "cancelled":
-                status, reason = "cancelled", _CANCELLED
-            await sitting.write_phase()
-            await self._store.update_run(run_id, status=status, reason=reason)
+            if record.status == "cancelled":
+                ending = Ending("cancelled", _CANCELLED)
+            # A process that stops in order was not ended by its run.
+            in_order = ending.status == "interrupted"
+            await self._store.update_run(
+                run_id,
+                status=ending.status,
+                reason=ending.reason,
+                takeovers=0 if in_order else UNSET,
+            )
         except StoreError as error:
             # The run stays as it was, without a sitting, and so shows as interrupted.
-            _LOG.error("run %s stopped (%s: %s): %s", run_id, status, reason, error)
+            _LOG.error("run %s stopped (%s: %s): %s", run_id, *ending[:2], error)
 
     async def _release(self, run_id: str) -> None:
         with contextlib.suppress(StoreError):  # the next beat tries again
-            await self._store.release_run(run_id, self._lease.owner)
+            await self._store.release_run(run_id, self.lease.owner)
 
     async def _watch(self, run_id: str, sitting: asyncio.Task[None] | None) -> None:
         """Ends the sitting when another process cancels the run or has taken it over."""
@@ -337,7 +347,7 @@ class RunService:
                 record = await self._store.run(run_id)
             except StoreError:
                 continue
-            lost = record is None or record.owner != self._lease.owner
+            lost = record is None or record.owner != self.lease.owner
             if sitting is not None and (lost or (record and record.status == "cancelled")):
                 sitting.cancel()
                 return
@@ -352,10 +362,11 @@ class RunService:
     async def _beat_once(self) -> None:
         """Renews the lease of our runs, and gives back those that no sitting works on."""
         async with self._claiming:
-            for run_id in await self._store.heartbeat(self._lease.owner):
-                if not self._works_on(run_id):
+            for run_id in await self._store.heartbeat(self.lease.owner):
+                if not self.works_on(run_id):
                     await self._release(run_id)
 
 
 _CANCELLED: Final = "Cancelled; everything found is kept, and resume_run goes on."
+_PAUSED: Final = "Stopped by its user; resume_run goes on where it stopped."
 _STOPPED: Final = "The server stopped; resume_run goes on where it stopped."

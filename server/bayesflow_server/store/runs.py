@@ -113,6 +113,7 @@ class RunStore(Access):
         phase: str | Unset | None = UNSET,
         outcome: str | Unset | None = UNSET,
         active_seconds: float | Unset = UNSET,
+        takeovers: int | Unset = UNSET,
     ) -> int:
         """Changes the fields that are given and returns the new revision.
 
@@ -126,6 +127,7 @@ class RunStore(Access):
             phase=phase,
             outcome=outcome,
             active_seconds=active_seconds,
+            takeovers=takeovers,
             updated=time.time(),
         )
         rows = await self._writer.submit(
@@ -170,6 +172,33 @@ class RunStore(Access):
                 "reason = NULL, revision = revision + 1, takeovers = (takeovers + 1) * ? "
                 f"WHERE run_id = ? AND owner IS ? AND status IN ({marks}) RETURNING revision",
                 (owner, now, now, int(unasked), run_id, from_owner, *statuses),
+            )
+        )
+        if rows:
+            self._announce()
+        return bool(rows)
+
+    async def put_down_run(
+        self,
+        run_id: str,
+        *,
+        from_owner: str | None,
+        statuses: Collection[RunStatus],
+        status: RunStatus,
+        reason: str | None,
+    ) -> bool:
+        """Leaves the run to nobody in ``status``, if ``from_owner`` still holds it in ``statuses``.
+
+        Returns:
+            Whether it was put down; otherwise somebody else was quicker, and it is as it was.
+        """
+        marks = ", ".join("?" * len(statuses))
+        rows = await self._writer.submit(
+            Statement(
+                "UPDATE runs SET owner = NULL, heartbeat = NULL, updated = ?, status = ?, "
+                "reason = ?, revision = revision + 1 "
+                f"WHERE run_id = ? AND owner IS ? AND status IN ({marks}) RETURNING revision",
+                (time.time(), status, reason, run_id, from_owner, *statuses),
             )
         )
         if rows:

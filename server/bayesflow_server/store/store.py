@@ -19,6 +19,7 @@ from bayesflow_server.store.marks import MarkStore
 from bayesflow_server.store.pool import PoolStore
 from bayesflow_server.store.proposals import ProposalStore
 from bayesflow_server.store.runs import RunStore
+from bayesflow_server.store.unfinished import UnfinishedStore
 
 if TYPE_CHECKING:
     from bayesflow_server.store.opening import Connections
@@ -39,6 +40,7 @@ class Store(
     EvaluationStore,
     ProposalStore,
     MarkStore,
+    UnfinishedStore,
 ):
     """One open database file. Every method may raise `StoreError`, and then wrote nothing.
 
