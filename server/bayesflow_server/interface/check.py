@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, cast
 
 from mcp.server.mcpserver.tools import Tool
@@ -14,6 +15,7 @@ from bayesflow_server.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import EXAMPLES, Examples, ScorerArgument
 from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.paging import first_that_fit, texts_that_fit
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
 
@@ -28,12 +30,15 @@ __all__ = ["CheckTool", "TaskChecked"]
 
 _LONGEST_TEXT: Final = 100_000
 _SHOWN_ROWS: Final = 2
-_SHOWN_SENTENCES: Final = 12
 _SHOWN_FIELDS: Final = 20
-_SHOWN_MODELS: Final = 20
-_SHOWN_ITEMS: Final = 10
+_FIELD: Final = 60
 _INPUT: Final = 600
 _SENTENCE: Final = 500
+# Characters of JSON that each part may take, so that all together are no longer than a result.
+_SENTENCES_ROOM: Final = 3_500
+_ROWS_ROOM: Final = 7_000
+_TRIED_ROOM: Final = 2_500
+_MODELS_ROOM: Final = 3_000
 
 # It spends only by `judge_agreement`, and never writes to what is there.
 _LOOK: Final = ToolAnnotations(
@@ -245,9 +250,9 @@ def _checked(found: "TaskCheck") -> TaskChecked:
         preview=_preview(task, found.guesses),
         splits=task.splits.sizes(),
         unused=task.splits.unused,
-        scorer={name: _short(value) for name, value in scorer.items()},
+        scorer={name: _short(value) for name, value in list(scorer.items())[:_SHOWN_FIELDS]},
         scorer_check=None if found.gold is None else _scorer_check(found.gold),
-        models=[_model(model) for model in found.models[:_SHOWN_MODELS]],
+        models=first_that_fit(map(_model, found.models), _MODELS_ROOM),
         estimate=None if found.estimate is None else _estimate(found.estimate),
         judge_agreement=None if found.agreement is None else _agreement(found.agreement),
         next=_next(found),
@@ -257,21 +262,27 @@ def _checked(found: "TaskCheck") -> TaskChecked:
 def _preview(task: Task, guesses: tuple[str, ...]) -> Preview:
     return Preview(
         fields={
-            excerpt(ours, TITLE): excerpt(theirs, TITLE)
+            excerpt(ours, _FIELD): excerpt(theirs, _FIELD)
             for ours, theirs in list(task.fields.items())[:_SHOWN_FIELDS]
         },
         guesses=_sentences(guesses),
-        rows=[
-            RowPreview(
-                split=split,
-                row_id=excerpt(row.id, TITLE),
-                input=excerpt(row.problem, _INPUT),
-                target=None if row.target is None else excerpt(_text(row.target), ERROR),
-            )
-            for split in SPLITS
-            for row in task.splits.of(split)[:_SHOWN_ROWS]
-        ],
+        rows=sorted(
+            first_that_fit(_rows(task), _ROWS_ROOM), key=lambda row: SPLITS.index(row.split)
+        ),
     )
+
+
+def _rows(task: Task) -> Iterator[RowPreview]:
+    """The first rows of each split, one of each before the second of any: they may not all fit."""
+    for place in range(_SHOWN_ROWS):
+        for split in SPLITS:
+            for row in task.splits.of(split)[place : place + 1]:
+                yield RowPreview(
+                    split=split,
+                    row_id=excerpt(row.id, TITLE),
+                    input=excerpt(row.problem, _INPUT),
+                    target=None if row.target is None else excerpt(_text(row.target), ERROR),
+                )
 
 
 def _text(target: JsonValue) -> str:
@@ -279,7 +290,7 @@ def _text(target: JsonValue) -> str:
 
 
 def _sentences(texts: tuple[str, ...]) -> list[str]:
-    return [excerpt(text, _SENTENCE) for text in texts[:_SHOWN_SENTENCES]]
+    return texts_that_fit(texts, _SENTENCE, _SENTENCES_ROOM)
 
 
 def _short(value: JsonValue) -> JsonValue:
@@ -295,9 +306,9 @@ def _scorer_check(gold: "GoldReport") -> ScorerCheck:
     return ScorerCheck(
         rows=gold.rows,
         gold_mean=gold.gold_mean,
-        failures=[_tried(tried) for tried in gold.failures[:_SHOWN_ITEMS]],
+        failures=first_that_fit(map(_tried, gold.failures), _TRIED_ROOM),
         wrong_mean=gold.wrong_mean,
-        wrong_accepted=[_tried(tried) for tried in gold.accepted[:_SHOWN_ITEMS]],
+        wrong_accepted=first_that_fit(map(_tried, gold.accepted), _TRIED_ROOM),
     )
 
 
@@ -312,7 +323,7 @@ def _tried(tried: "Tried") -> TriedAnswer:
 
 def _model(model: "ModelInfo") -> Model:
     why_not = None if model.why_not is None else excerpt(model.why_not, ERROR)
-    return Model(spec=model.spec, ready=model.ready, why_not=why_not)
+    return Model(spec=excerpt(model.spec, TITLE), ready=model.ready, why_not=why_not)
 
 
 def _estimate(expected: "Estimate") -> CheckEstimate:

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from mcp.server.mcpserver.tools import Tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from bayesflow_server.errors import InputError
-from bayesflow_server.excerpt import ERROR, excerpt
+from bayesflow_server.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.interface.arguments import READ, SPEND, STOP, Cursor, RunId, WaitSeconds
 from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.paging import first_that_fit
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ Status = Literal[
     "failed",
 ]
 _WORKING: Final = ("queued", "running")
+_LONGEST_NAME: Final = 200
 
 
 class PhaseState(BaseModel):
@@ -108,7 +110,7 @@ class RunState(BaseModel):
     revision: int
     phase: PhaseState
     spent: Spent
-    budget: BudgetLimits
+    budget: Annotated[BudgetLimits, WithJsonSchema({"type": "object"})]
     eta_seconds: float | None = Field(description="At most; null while unknown.")
     baseline: BaselineState
     best_so_far: Best | None
@@ -194,12 +196,14 @@ class RunTools:
         before = _run_cursor(cursor)
         service = await self._backend.runs()
         records = await service.newest(limit + 1, before)
-        shown = records[:limit]
-        more = f"{shown[-1].created!r}:{shown[-1].run_id}" if len(records) > limit else None
+        runs = first_that_fit(listed_run(record, service) for record in records[:limit])
+        more = len(runs) < len(records)
+        last = records[len(runs) - 1] if more else None
+        shows = f"get_run(run_id='{runs[0].run_id}') shows one. " if runs else ""
         return ListedRuns(
-            runs=[listed_run(record, service) for record in shown],
-            cursor=more,
-            next="get_run(run_id) shows one; start_bayesflow_run begins another.",
+            runs=runs,
+            cursor=None if last is None else f"{last.created!r}:{last.run_id}",
+            next=f"{shows}start_bayesflow_run begins another.",
         )
 
     async def cancel_run(self, run_id: RunId) -> RunChange:
@@ -216,7 +220,12 @@ class RunTools:
         run_id: RunId,
         budget: Annotated[
             BudgetLimits | None,
-            Field(description="The new TOTAL budget, not an addition; null keeps the old one."),
+            # Its schema stands once, at start_bayesflow_run.
+            WithJsonSchema({"type": ["object", "null"]}),
+            Field(
+                description="The new TOTAL budget, not an addition, {usd?, calls?, tokens?, "
+                "minutes?}; null keeps the old one."
+            ),
         ] = None,
     ) -> RunChange:
         """Goes on with an interrupted, paused, cancelled or failed run; repeats no finished call.
@@ -270,7 +279,7 @@ async def run_state(record: "RunRecord", service: "RunService") -> RunState:
     tested = report.baseline.test if report else None
     return RunState(
         run_id=record.run_id,
-        name=record.name,
+        name=excerpt(record.name, _LONGEST_NAME) if record.name else None,
         status=status,
         reason=_reason(record, service),
         revision=record.revision,
@@ -336,7 +345,10 @@ async def _spent(run_id: str, service: "RunService") -> Spent:
 def _next(run_id: str, status: Status, *, asks: bool) -> str:
     """What to call now, with `asks` if the run puts questions to its client."""
     if status == "finished":
-        return f"get_best_workflow(run_id='{run_id}'), or get_pool for the alternatives."
+        return (
+            f"get_best_workflow(run_id='{run_id}') has the answer. get_pool(run_id='{run_id}') "
+            "shows the alternatives."
+        )
     if status == "waiting_for_client":
         return (
             f"next_proposals(run_id='{run_id}'): the run waits for your answers; give them by "
@@ -351,7 +363,8 @@ def _next(run_id: str, status: Status, *, asks: bool) -> str:
         return f"get_run(run_id='{run_id}', wait_seconds=20) until the status is finished."
     return (
         f"resume_run(run_id='{run_id}') goes on and repeats no finished call; if its budget is "
-        "spent, give a larger total `budget`. get_pool shows what was found so far."
+        f"spent, give a larger total `budget`. get_pool(run_id='{run_id}') shows what was found "
+        "so far."
     )
 
 
@@ -360,9 +373,9 @@ def listed_run(record: "RunRecord", service: "RunService") -> ListedRun:
     outcome = json.loads(record.outcome) if record.outcome else None
     return ListedRun(
         run_id=record.run_id,
-        name=record.name,
+        name=excerpt(record.name, _LONGEST_NAME) if record.name else None,
         status=service.status(record),
-        executor=json.loads(record.request)["executor"],
+        executor=excerpt(json.loads(record.request)["executor"], TITLE),
         created=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds"),
         test_score=outcome["test"]["score"] if outcome else None,
     )
