@@ -1,7 +1,6 @@
 """`bench`: the paper's tables for one benchmark, measured; and two measurements compared."""
 
 import asyncio
-import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bayesflow_sampler.prompts import load_templates
@@ -35,10 +33,12 @@ from bayesflow_server.runs.options import parse_options
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.settings import Settings
 from bayesflow_server.terminal.bench_flags import BenchFlags
+from bayesflow_server.terminal.exit_codes import DONE, UNFINISHED
 from bayesflow_server.terminal.live import follow
 from bayesflow_server.terminal.option_flags import parse_option_flags
 from bayesflow_server.terminal.plot import RoundRewards, draw_rewards
 from bayesflow_server.terminal.request import budget_of
+from bayesflow_server.terminal.screen import cell, open_console, say, write_json
 from bayesflow_server.terminal.stopping import run_command
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class _Screen:
     runs: RunService
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, line)
 
     async def follow(self, run_id: str) -> None:
         await follow(self.console, self.runs, run_id)
@@ -109,7 +109,7 @@ def _request(flags: BenchFlags, budget_flags: Mapping[str, float | None]) -> Ben
 async def _work(
     settings: Settings, request: BenchRequest, flags: BenchFlags, place: Path | None
 ) -> int:
-    console = Console(stderr=flags.json)
+    console = open_console(stderr=flags.json)
     begun = False
     try:
         async with Application(settings) as application:
@@ -123,7 +123,7 @@ async def _work(
             result = driver.result(_provenance(flags), stopped)
     except asyncio.CancelledError:
         if begun:
-            console.print(f"Stopped. {_KEPT}.", highlight=False, soft_wrap=True)
+            say(console, f"Stopped. {_KEPT}.")
         raise
     _show(console, result, as_json=flags.json)
     money = "" if not spent.usd else f", {spent.usd:.4f} USD"
@@ -134,7 +134,7 @@ async def _work(
     if stopped is not None:
         larger = " with a larger --usd, --calls, --tokens or --minutes (the new total)"
         screen.say(f"{stopped} {_KEPT}{larger if 'budget' in stopped else ''}.")
-    return 0 if stopped is None else 1
+    return DONE if stopped is None else UNFINISHED
 
 
 async def _announce(screen: _Screen, driver: BenchDriver) -> None:
@@ -188,7 +188,7 @@ def _provenance(flags: BenchFlags) -> Provenance:
 
 def _show(console: Console, result: BenchResult, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(result.model_dump_json() + "\n")
+        write_json(result.model_dump(mode="json"))
         return
     for table in all_tables(result):
         _print_table(console, table)
@@ -205,10 +205,10 @@ def _print_table(console: Console, table: TextTable) -> None:
             overflow="fold",
         )
     for row in table.rows:
-        printed.add_row(*map(escape, row))
+        printed.add_row(*map(cell, row))
     console.print(printed)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False)
+        say(console, note)
 
 
 def _write(result: BenchResult, place: Path) -> list[Path]:
@@ -255,7 +255,7 @@ def _compare(first: str, second: str, *, as_json: bool) -> int:
             }
             for one in found
         ]
-        sys.stdout.write(json.dumps(listed) + "\n")
+        write_json(listed)
         return 0
     rows = tuple(
         (
@@ -278,7 +278,7 @@ def _compare(first: str, second: str, *, as_json: bool) -> int:
         "these searches on such rows, not of other seeds.",
     )
     title = f"{ours.benchmark.title}: A against B, row by row"
-    _print_table(Console(), TextTable(title, columns, rows, notes))
+    _print_table(open_console(), TextTable(title, columns, rows, notes))
     return 0
 
 

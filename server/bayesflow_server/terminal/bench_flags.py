@@ -58,6 +58,7 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
     """Declares everything but the budget."""
     parser.add_argument(
         "name",
+        metavar="NAME",
         nargs="?",
         help="gsm8k, math, hotpotqa, drop, mmlu_pro, gpqa, mbpp or humaneval",
     )
@@ -69,13 +70,19 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=_PRESETS, default="paper", help="named settings (default: paper)"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="searches (default: 3)")
-    parser.add_argument("--rows", type=int, help="rows to sample (default: at most 1000)")
+    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="searches (default: 3)")
     parser.add_argument(
-        "--data-seed", type=int, default=0, help="chooses sample and split (default: 0)"
+        "--rows", type=int, metavar="N", help="rows to sample (default: at most 1000)"
     )
     parser.add_argument(
-        "--repeats", type=int, default=5, help="passes over the test rows (default: 5)"
+        "--data-seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help="chooses sample and split (default: 0)",
+    )
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", default=5, help="passes over the test rows (default: 5)"
     )
     parser.add_argument(
         "--baselines",
@@ -93,7 +100,11 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         "--transfer", metavar="MODEL", help="Table 4: the best workflows run by another executor"
     )
     parser.add_argument(
-        "--transfer-rows", type=int, default=100, help="test rows of Table 4 (default: 100)"
+        "--transfer-rows",
+        type=int,
+        metavar="N",
+        default=100,
+        help="test rows of Table 4 (default: 100)",
     )
     parser.add_argument(
         "--option",
@@ -103,7 +114,9 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         help="change one of the sampler's options, e.g. particles=4 (repeatable)",
     )
     parser.add_argument("--out", metavar="FILE", help="JSON file for everything that was measured")
-    parser.add_argument("--json", action="store_true", help="print that JSON for scripts")
+    parser.add_argument(
+        "--json", action="store_true", help="print that JSON on stdout, all else on stderr"
+    )
     parser.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="compare two files of --out instead"
     )

@@ -1,8 +1,6 @@
 """`bayesflow-mcp check`: a task or a data file looked at before anything is spent."""
 
 import asyncio
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +17,9 @@ from bayesflow_server.runs.check import NO_INSTRUCTIONS, TaskCheck, TaskChecker
 from bayesflow_server.runs.estimate import Amount, Estimate
 from bayesflow_server.runs.judge_agreement import Grading, JudgeAgreement
 from bayesflow_server.settings import Settings
+from bayesflow_server.terminal.exit_codes import DONE, UNFINISHED
 from bayesflow_server.terminal.request import RunArguments, asked_task, draft_of
+from bayesflow_server.terminal.screen import open_console, printable, say, write_json
 from bayesflow_server.terminal.task_toml import require_free, write_task_file
 
 __all__ = ["CheckOutput", "check"]
@@ -62,10 +62,10 @@ def check(settings: Settings, arguments: RunArguments, output: CheckOutput) -> i
         budget = None if draft.budget is None else draft.budget.model_dump(exclude_none=True)
         write_task_file(asked.settings.model_copy(update={"budget": budget}), output.write)
     if output.json:
-        sys.stdout.write(json.dumps(_json(found)) + "\n")
+        write_json(_json(found))
     else:
-        _print(Console(), arguments, output, found)
-    return 0 if found.ok else 1
+        _print(open_console(), arguments, output, found)
+    return DONE if found.ok else UNFINISHED
 
 
 # --- for scripts ----------------------------------------------------------------------------
@@ -123,32 +123,29 @@ def _agreement_json(agreement: JudgeAgreement) -> dict[str, object]:
 def _print(
     console: Console, arguments: RunArguments, output: CheckOutput, found: TaskCheck
 ) -> None:
-    def say(line: str, style: str = "") -> None:
-        console.print(Text(line, style=style), soft_wrap=True)
-
     splits = found.task.splits
     sizes = ", ".join(f"{size} {split}" for split, size in splits.sizes().items() if size)
     unused = f", {splits.unused} unused" if splits.unused else ""
-    say(f"{arguments.task}: {sizes} rows{unused}")
+    say(console, f"{arguments.task}: {sizes} rows{unused}")
     fields = ", ".join(f"{ours} = {theirs}" for ours, theirs in found.task.fields.items())
-    say(f"fields: {_printable(fields, _INPUT)}")
+    say(console, f"fields: {printable(fields, _INPUT)}")
     for guess in found.guesses:
-        say(f"guessed: {_printable(guess, _INPUT)}")
+        say(console, f"guessed: {printable(guess, _INPUT)}")
     console.print(_rows(found))
     for line in (*_scorer_lines(found), *_agreement_lines(found.agreement)):
-        say(line)
+        say(console, line)
     if found.estimate is not None:
         console.print(_costs(found.estimate))
-        say(found.estimate.basis)
+        say(console, found.estimate.basis)
     for line in _model_lines(found):
-        say(line)
+        say(console, line)
     for warning in found.warnings:
-        say(f"warning: {_printable(warning, 2 * _INPUT)}", "yellow")
+        say(console, f"warning: {printable(warning, 2 * _INPUT)}", "yellow")
     for problem in found.problems:
-        say(f"problem: {_printable(problem, 2 * _INPUT)}", "red")
+        say(console, f"problem: {printable(problem, 2 * _INPUT)}", "red")
     if output.write is not None:
-        say(f"wrote {output.write}")
-    say(_next(arguments, output, found))
+        say(console, f"wrote {output.write}")
+    say(console, _next(arguments, output, found))
 
 
 def _rows(found: TaskCheck) -> Table:
@@ -158,18 +155,18 @@ def _rows(found: TaskCheck) -> Table:
         table.add_column(name, overflow="fold", ratio=3 if name == "input" else 1)
     for split in SPLITS:
         for row in found.task.splits.of(split)[:_SHOWN_ROWS]:
-            table.add_row(split, Text(_printable(row.problem, _INPUT)), Text(_expected(row)))
+            table.add_row(split, Text(printable(row.problem, _INPUT)), Text(_expected(row)))
     return table
 
 
 def _expected(row: Row) -> str:
-    return "" if row.target is None else _printable(value_text(row.target), _ANSWER)
+    return "" if row.target is None else printable(value_text(row.target), _ANSWER)
 
 
 def _scorer_lines(found: TaskCheck) -> Iterator[str]:
     scorer = found.task.scorer
     more = scorer.model_dump_json(exclude={"kind"}, exclude_defaults=True)
-    said = "" if more == "{}" else f" {_printable(more, _INPUT)}"
+    said = "" if more == "{}" else f" {printable(more, _INPUT)}"
     yield f"scorer: {scorer.kind}{said}"
     gold = found.gold
     if gold is None:
@@ -187,7 +184,7 @@ def _scorer_lines(found: TaskCheck) -> Iterator[str]:
 def _tried(tried: Tried) -> str:
     problem = f" ({tried.problem})" if tried.problem else ""
     text = f"{tried.answer!r} of the row {tried.row_id!r} scores {tried.score:.2f}{problem}"
-    return _printable(text, _INPUT)
+    return printable(text, _INPUT)
 
 
 def _agreement_lines(agreement: JudgeAgreement | None) -> Iterator[str]:
@@ -199,7 +196,7 @@ def _agreement_lines(agreement: JudgeAgreement | None) -> Iterator[str]:
     usd = f", {spent.usd:.4f} USD" if spent.usd else ""
     yield f"  that took {spent.calls} calls ({spent.cached} cached), {spent.tokens} tokens{usd}"
     if agreement.stopped is not None:
-        yield f"  it ended early: {_printable(agreement.stopped, _INPUT)}"
+        yield f"  it ended early: {printable(agreement.stopped, _INPUT)}"
 
 
 def _graded(grading: Grading) -> str:
@@ -213,7 +210,7 @@ def _costs(expected: Estimate) -> Table:
     for name in ("", "model", "calls", "tokens", "USD", "minutes"):
         table.add_column(name, justify="left" if name in ("", "model") else "right")
     for part in expected.parts:
-        table.add_row(part.role, Text(part.model), *_figures(part.amount))
+        table.add_row(part.role, Text(printable(part.model)), *_figures(part.amount))
     table.add_section()
     whole = Amount(expected.calls, expected.tokens, expected.usd, expected.minutes)
     table.add_row("all", "", *_figures(whole))
@@ -231,7 +228,7 @@ def _model_lines(found: TaskCheck) -> Iterator[str]:
     yield f"models ready: {', '.join(ready) or 'none'}"
     for model in found.models:
         if model.why_not is not None:
-            yield f"  not {model.spec}: {_printable(model.why_not, _INPUT)}"
+            yield f"  not {model.spec}: {printable(model.why_not, _INPUT)}"
 
 
 def _next(arguments: RunArguments, output: CheckOutput, found: TaskCheck) -> str:
@@ -244,9 +241,3 @@ def _next(arguments: RunArguments, output: CheckOutput, found: TaskCheck) -> str
     if output.write is not None:
         return f"Ok. Go on with: bayesflow-mcp run {output.write}"
     return f"Ok. Go on with: bayesflow-mcp run {arguments.task} and the same flags."
-
-
-def _printable(text: str, most: int) -> str:
-    """Text on one line, without what a terminal would take for a command."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return line if len(line) <= most else f"{line[:most]}…"

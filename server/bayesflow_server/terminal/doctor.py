@@ -1,9 +1,8 @@
 """`bayesflow-mcp doctor`: what this machine gives, a line each."""
 
 import asyncio
-import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from bayesflow_sandbox.errors import SandboxError
 from bayesflow_sandbox.llm_call import LLMCall
@@ -16,6 +15,11 @@ from bayesflow_server.models.endpoints import BUILT_IN_ENDPOINTS, Endpoint
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.settings import Settings
 from bayesflow_server.store.store import Store
+from bayesflow_server.terminal.exit_codes import DONE, UNFINISHED
+from bayesflow_server.terminal.screen import open_console, printable, say, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["doctor_command"]
 
@@ -33,8 +37,11 @@ _TESTS = UnitTests(("assert add(1, 2) == 3",))
 
 
 class _Finding(NamedTuple):
+    """What was tried, and what came of it; a run needs it, or only some do."""
+
     good: bool
     line: str
+    needed: bool = False
 
 
 class _NoModel:
@@ -48,16 +55,48 @@ class _NoModel:
 
 
 def doctor_command(
-    settings: Settings, endpoints: Mapping[str, Endpoint] = BUILT_IN_ENDPOINTS
+    settings: Settings,
+    endpoints: Mapping[str, Endpoint] = BUILT_IN_ENDPOINTS,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Checks models, sandbox and database; 1 if something that every run needs does not work.
 
     The locked engine is not among that: workflows run without it, unit tests do not.
     """
-    needed, more = asyncio.run(_check(settings))
-    for finding in [*_models(endpoints), *needed, *more]:
-        sys.stdout.write(f"{'ok' if finding.good else '--'}  {finding.line}\n")
-    return 0 if all(finding.good for finding in needed) else 1
+    findings = [*_models(endpoints), *asyncio.run(_check(settings))]
+    good = all(finding.good for finding in findings if finding.needed)
+    if as_json:
+        write_json({"ok": good, "findings": [_finding_json(finding) for finding in findings]})
+    else:
+        _print(open_console(), findings)
+    return DONE if good else UNFINISHED
+
+
+def _finding_json(finding: _Finding) -> dict[str, object]:
+    subject, _, told = finding.line.partition(": ")
+    return {
+        "ok": finding.good,
+        "needed": finding.needed,
+        "subject": subject,
+        "told": told,
+    }
+
+
+def _print(console: "Console", findings: Sequence[_Finding]) -> None:
+    """A line each; on a terminal long ones are broken beside their mark."""
+    if not console.is_terminal:
+        for finding in findings:
+            say(console, f"{'ok' if finding.good else '--'}  {finding.line}")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = Text("ok", "green") if finding.good else Text("--", "yellow")
+        grid.add_row(mark, Text(printable(finding.line)))
+    console.print(grid)
 
 
 def _models(endpoints: Mapping[str, Endpoint]) -> list[_Finding]:
@@ -92,9 +131,13 @@ def _place(endpoint: Endpoint | None) -> str:
     return f" ({', '.join(said)})"
 
 
-async def _check(settings: Settings) -> tuple[list[_Finding], list[_Finding]]:
+async def _check(settings: Settings) -> list[_Finding]:
     """What every run needs, and what only some do."""
-    return [await _sandbox(), await _database(settings)], await _lock()
+    return [
+        (await _sandbox())._replace(needed=True),
+        (await _database(settings))._replace(needed=True),
+        *await _lock(),
+    ]
 
 
 async def _sandbox() -> _Finding:

@@ -6,6 +6,7 @@ and whenever something else begins.
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Final
 
 from rich.console import Console, Group
@@ -16,6 +17,7 @@ from rich.text import Text
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import RunRecord
+from bayesflow_server.terminal.screen import printable, say
 
 __all__ = ["follow"]
 
@@ -24,38 +26,50 @@ _STEP_SECONDS: Final = 0.5
 _SHORT: Final = 120.0
 
 
-async def follow(console: Console, service: RunService, run_id: str) -> RunRecord:
-    """Shows the run's progress until no sitting of this process works on it."""
-    settled = asyncio.ensure_future(service.wait_until_settled(run_id))
+async def follow(
+    console: Console,
+    service: RunService,
+    run_id: str,
+    settled: "Awaitable[RunRecord] | None" = None,
+) -> RunRecord:
+    """Shows the run's progress until it settles.
+
+    Args:
+        console: Where to.
+        service: Knows the run.
+        run_id: Which.
+        settled: Ends when the run has settled; None: when no sitting of this process works on it.
+    """
+    ending = asyncio.ensure_future(settled or service.wait_until_settled(run_id))
     try:
         if console.is_terminal:
-            await _follow_live(console, service, run_id, settled)
+            await _follow_live(console, service, run_id, ending)
         else:
-            await _follow_lines(console, service, run_id, settled)
-        return await settled
+            await _follow_lines(console, service, run_id, ending)
+        return await ending
     finally:
-        settled.cancel()
+        ending.cancel()
 
 
 async def _follow_live(
     console: Console, service: RunService, run_id: str, settled: "asyncio.Future[RunRecord]"
 ) -> None:
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
         console=console,
     )
-    task = bar.add_task("starting", total=1.0, left="")
+    task = bar.add_task("", total=1.0, left="")
+    doing = Text("starting", style="bold", no_wrap=True, overflow="ellipsis")
     figures = Text("", style="dim")
-    with Live(Group(bar, figures), console=console, transient=True):
+    with Live(Group(doing, bar, figures), console=console, transient=True):
         while not settled.done():
             phase = _phase(await service.record(run_id))
+            doing.plain = printable(phase.doing)
             bar.update(
                 task,
-                description=f"[bold]{phase.doing}",
                 total=max(phase.executions_planned, 1),
                 completed=phase.executions_done,
                 left=_left(phase),
@@ -77,11 +91,7 @@ async def _follow_lines(
             share = phase.executions_done / max(phase.executions_planned, 1)
             figures = await _figures(service, run_id, phase)
             told = ", ".join(part for part in (figures, _left(phase)) if part)
-            console.print(
-                f"{now - started:6.0f} s  {share:4.0%}  {phase.doing}: {told}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            say(console, f"{now - started:6.0f} s  {share:4.0%}  {phase.doing}: {told}")
         await asyncio.wait([settled], timeout=_STEP_SECONDS)
 
 

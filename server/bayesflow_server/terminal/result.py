@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bayesflow_server.errors import InputError
@@ -19,8 +18,18 @@ from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
-from bayesflow_server.store.records import RunRecord, RunStatus, UsageRecord
+from bayesflow_server.store.records import EventRecord, RunRecord, RunStatus, UsageRecord
 from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
+from bayesflow_server.terminal.screen import WIDE, cell, make_table, printable, say
+from bayesflow_server.terminal.story import (
+    events_json,
+    events_table,
+    evidence_json,
+    evidence_lines,
+    front_json,
+    front_table,
+    lineages_json,
+)
 
 __all__ = [
     "RunResult",
@@ -32,7 +41,8 @@ __all__ = [
 ]
 
 _SHOWN = 10
-_WIDE = 120
+_STEPS = 200
+_ERROR = 300
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class RunResult:
         roles: The same, for each role and model.
         phase: Its last phase: what was noted, what failed most.
         best_source: Source of the best workflow, or None.
+        events: What happened to it, in order.
     """
 
     record: RunRecord
@@ -62,6 +73,7 @@ class RunResult:
     roles: tuple[UsageRecord, ...]
     phase: Phase
     best_source: str | None
+    events: tuple[EventRecord, ...]
 
 
 async def load_result(service: RunService, run_id: str) -> RunResult:
@@ -87,33 +99,51 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         roles=roles,
         phase=Phase.model_validate_json(record.phase) if record.phase else Phase(),
         best_source=source,
+        events=tuple(await service.workplace.store.events(run_id)),
     )
 
 
-def print_result(console: Console, result: RunResult) -> None:
-    """Prints the rounds, the pool, the best workflow's steps, the scores and what to do next."""
+def print_result(console: Console, result: RunResult, *, story: bool = False) -> None:
+    """Prints the rounds, the pool, the best workflow's steps, the scores and what to do next.
+
+    Args:
+        console: Where to.
+        result: What there is.
+        story: Also the accuracy-cost front, and what happened when.
+    """
     if result.rounds:
         console.print(_rounds_table(result.rounds))
     if result.pool.items:
-        console.print(_pool_table(result.pool, wide=console.width >= _WIDE))
+        console.print(_pool_table(result.pool, wide=console.width >= WIDE))
+    for line in evidence_lines(result.pool):
+        say(console, line)
+    if story and result.pool.front:
+        console.print(front_table(result.pool.front))
     report = result.report
     if report is not None:
         _print_steps(console, report)
         console.print(_scores_table(report))
     _print_remarks(console, result.phase)
-    used = result.usage
+    if story and result.events:
+        console.print(events_table(result.events))
+    _print_ending(console, result)
+
+
+def _print_ending(console: Console, result: RunResult) -> None:
+    """What it cost, and how it came out."""
+    used, report = result.usage, result.report
     money = f"{used.usd:.4f} USD, " if used.usd else ""
     search = "" if report is None else f", {report.search_seconds:.0f} s of them the search"
-    console.print(
+    say(
+        console,
         f"Spent {used.calls} calls ({used.cached} more were answered from the cache), "
         f"{used.tokens} tokens, {money}{result.record.active_seconds:.0f} s{search}.",
-        highlight=False,
     )
     if report is not None:
-        console.print(_verdict(report), highlight=False)
+        say(console, _verdict(report), "bold")
     else:
         reason = f" {result.reason}" if result.reason else ""
-        console.print(f"{result.record.run_id} is {result.status}.{reason}", highlight=False)
+        say(console, f"{result.record.run_id} is {result.status}.{reason}", "bold")
 
 
 def write_files(result: RunResult, folder: Path) -> list[Path]:
@@ -184,6 +214,10 @@ def result_json(result: RunResult) -> dict[str, object]:
         "top_errors": list(result.phase.top_errors),
         "seconds": round(result.record.active_seconds, 1),
         "distinct_workflows": len(result.pool.items),
+        "evidence": evidence_json(result.pool),
+        "lineages": lineages_json(result.pool),
+        "front": front_json(result.pool.front),
+        "events": events_json(result.events),
     }
 
 
@@ -210,9 +244,8 @@ def _rewards(stats: dict[str, float]) -> RoundRewards:
 
 
 def _rounds_table(rounds: Sequence[RoundRewards]) -> Table:
-    table = Table(title="Reward per round (validation rows)", title_justify="left")
-    for name in ("round", "rows", "minimum", "mean", "maximum"):
-        table.add_column(name, justify="right")
+    figures = ("round", "rows", "minimum", "mean", "maximum")
+    table = make_table("Reward per round (validation rows)", (), figures)
     for one in rounds:
         table.add_row(
             str(one.round),
@@ -254,32 +287,31 @@ def _pool_row(item: PoolItem) -> tuple[str, ...]:
         "-" if item.posterior is None else f"{item.posterior:.3f}",
         str(entry.round),
         entry.origin,
-        escape(" > ".join(json.loads(item.row.steps))),
+        cell(" > ".join(json.loads(item.row.steps)), _STEPS),
     )
 
 
 def _print_steps(console: Console, report: FinalReport) -> None:
     """The best workflow's steps, by the titles in its comments."""
     best = report.best[0]
-    console.print(f"The steps of {best.workflow_id}:", highlight=False)
+    say(console, f"The steps of {best.workflow_id}:")
     for number, title in enumerate(best.step_titles, start=1):
-        console.print(f"  {number}. {title}", highlight=False, markup=False)
+        say(console, f"  {number}. {printable(title, _STEPS)}")
 
 
 def _print_remarks(console: Console, phase: Phase) -> None:
     """What was decided or left out, and what failed most."""
     for note in phase.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        say(console, f"note: {note}")
     if phase.top_errors:
-        console.print("Failures of workflows, the most frequent:", highlight=False)
+        say(console, "Failures of workflows, the most frequent:")
         for error in phase.top_errors:
-            console.print(f"  {error}", highlight=False, markup=False)
+            say(console, f"  {printable(error, _ERROR)}", "dim")
 
 
 def _scores_table(report: FinalReport) -> Table:
-    table = Table(title="Test rows, measured once", title_justify="left")
-    for name in ("", "score", "95 % interval", "rows", "method"):
-        table.add_column(name, justify="left" if name in ("", "method") else "right")
+    table = make_table("Test rows, measured once", [""], ["score", "95 % interval", "rows"])
+    table.add_column("method", no_wrap=True)
     name = "baseline" if report.baseline.own else "baseline (zero-shot)"
     if report.baseline.test is not None:
         table.add_row(name, *_score_row(report.baseline.test))

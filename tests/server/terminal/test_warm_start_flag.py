@@ -34,7 +34,8 @@ def test_one_name_or_a_json_list_is_taken_and_the_next_run_takes_the_first(
     assert (said.code, first["status"]) == (0, "finished")
     assert first["report"]["test"]["score"] == 1.0
     winner, run_id = first["report"]["best"][0]["workflow_id"], first["run_id"]
-    (line,) = [one for one in command("show", run_id).out.splitlines() if f"│ {winner} │" in one]
+    shown = command("show", run_id).out.splitlines()
+    line = next(one for one in shown if f"│ {winner} │" in one)
     # Not a draw of the prior: no posterior; long titles of others press no figure out.
     cells = [cell.strip() for cell in line.split("│")[1:8]]
     assert (cells[2], cells[4:]) == ("14", ["-", "1", "warm"])

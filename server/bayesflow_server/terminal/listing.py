@@ -1,0 +1,111 @@
+"""`runs`: the newest runs in a table."""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from bayesflow_server.app import Application
+from bayesflow_server.errors import InputError
+from bayesflow_server.runs.service import RunService
+from bayesflow_server.settings import Settings
+from bayesflow_server.store.records import RunCursor, RunRecord
+from bayesflow_server.terminal.screen import WIDE, cell, date, open_console, say, write_json
+from bayesflow_server.terminal.stopping import run_command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["list_runs"]
+
+_PAGE: Final = 100
+_NAME: Final = 60
+_REASON: Final = 200
+_STYLES: Final = {
+    "finished": "green",
+    "running": "cyan",
+    "waiting_for_client": "cyan",
+    "failed": "red",
+    "paused": "yellow",
+    "interrupted": "yellow",
+}
+
+
+def list_runs(
+    settings: Settings, *, limit: int, statuses: Sequence[str] | None, as_json: bool
+) -> int:
+    """Lists the newest runs, of some statuses or of all."""
+    if limit < 1:
+        raise InputError("--limit takes a number of runs, 1 or more.")
+
+    async def work() -> int:
+        async with Application(settings) as application:
+            service = await application.runs()
+            found = await _newest(service, limit + 1, statuses)
+            listed = [_listed(record, service) for record in islice(found, limit)]
+        if as_json:
+            write_json(listed)
+            return 0
+        console = open_console()
+        if not listed:
+            of = f" that are {' or '.join(statuses)}" if statuses else ""
+            say(console, f"There are no runs{of} in {settings.db}.")
+        else:
+            console.print(_table(listed, wide=console.width >= WIDE))
+        if len(found) > limit:
+            say(console, f"There are more: --limit {10 * limit} shows them.", "dim")
+        return 0
+
+    return run_command(work())
+
+
+async def _newest(
+    service: RunService, limit: int, statuses: Sequence[str] | None
+) -> list[RunRecord]:
+    """The newest runs; whether one is interrupted only the service can say."""
+    found: list[RunRecord] = []
+    cursor = None
+    while len(found) < limit:
+        page = await service.newest(_PAGE, cursor)
+        found += [one for one in page if statuses is None or service.status(one) in statuses]
+        if len(page) < _PAGE:
+            break
+        cursor = RunCursor(page[-1].created, page[-1].run_id)
+    return found[:limit]
+
+
+def _listed(record: RunRecord, service: RunService) -> dict[str, object]:
+    outcome = json.loads(record.outcome) if record.outcome else None
+    return {
+        "run_id": record.run_id,
+        "name": record.name,
+        "status": service.status(record),
+        "reason": service.reason(record),
+        "executor": json.loads(record.request)["executor"],
+        "created": record.created,
+        "updated": record.updated,
+        "test_score": outcome["test"]["score"] if outcome else None,
+    }
+
+
+def _table(listed: Sequence[dict[str, object]], *, wide: bool) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for name in ("run", "begun", "status", "test"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "test" else "left")
+    for name in ("executor", "name", "reason")[: 3 if wide else 2]:
+        table.add_column(name, overflow="fold")
+    for one in listed:
+        status, score = str(one["status"]), one["test_score"]
+        cells = (
+            cell(one["run_id"]),
+            date(float(str(one["created"])))[2:],
+            cell(status.replace("waiting_for_client", "waiting"), style=_STYLES.get(status, "")),
+            "" if score is None else f"{score:.3f}",
+            cell(one["executor"], _NAME),
+            cell(one["name"] or "", _NAME),
+            cell(one["reason"] or "", _REASON),
+        )
+        table.add_row(*cells[: len(table.columns)])
+    return table
