@@ -92,6 +92,7 @@ def make_tools(backend: "Backend", narrowing: Narrowing) -> "dict[str, Tool]":
     from bayesflow_server.interface.best import BestTool
     from bayesflow_server.interface.check import CheckTool
     from bayesflow_server.interface.evaluate import EvaluateTool
+    from bayesflow_server.interface.plot import PlotTool
     from bayesflow_server.interface.pool import PoolTool
     from bayesflow_server.interface.proposals import ProposalTools
     from bayesflow_server.interface.runs import RunTools
@@ -100,7 +101,7 @@ def make_tools(backend: "Backend", narrowing: Narrowing) -> "dict[str, Tool]":
     from bayesflow_server.interface.workflows import WorkflowTool
 
     search = (CheckTool, StartTool, RunTools, PoolTool, BestTool)
-    use = (WorkflowTool, EvaluateTool, AnswerTool, ProposalTools)
+    use = (PlotTool, WorkflowTool, EvaluateTool, AnswerTool, ProposalTools)
     made = {tool.name: tool for group in (*search, *use) for tool in group(backend).tools()}
     offered = narrowing.offered()
     absent = frozenset(TOOL_NAMES).difference(offered)

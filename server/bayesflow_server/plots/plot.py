@@ -6,12 +6,13 @@ where it names things, and nowhere else.
 
 import math
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from bayesflow_server.plots.accuracy_cost import AccuracyCost, FinalPoint, Unit, draw_accuracy_cost
 from bayesflow_server.plots.genealogy import Genealogy, draw_genealogy
+from bayesflow_server.plots.kinds import PlotKind
 from bayesflow_server.plots.posterior import RankedWorkflows, draw_posterior
 from bayesflow_server.plots.rewards import FinalScore, draw_rewards
 from bayesflow_server.plots.source import (
@@ -23,9 +24,8 @@ from bayesflow_server.plots.source import (
     round_rewards,
 )
 
-__all__ = ["Plot", "PlotKind", "draw_plot"]
+__all__ = ["Plot", "draw_plot"]
 
-PlotKind = Literal["rewards", "genealogy", "posterior", "accuracy_cost"]
 _Figures = dict[str, JsonValue]
 _MOST_FRONT: Final = 20
 _UNITS: Final[dict[Unit, str]] = {
@@ -160,19 +160,23 @@ def _posterior(source: PlotSource) -> Plot:
 
 
 def _ranks(found: RankedWorkflows, *, independent: bool) -> str:
-    count = f"The best {len(found.shown)} of {len(found.shown) + found.others} workflows"
-    if found.evidence is None:
-        return (
-            f"There is no posterior: {found.reason}. {count} are shown by validation reward, "
-            "shrunk towards the pool's mean, with 95 % intervals."
-        )
     facts = found.evidence
+    if facts is None:
+        return (
+            f"There is no posterior: {found.reason}. The best {len(found.shown)} of "
+            f"{len(found.shown) + found.others} workflows are shown by validation reward, shrunk "
+            "towards the pool's mean, with 95 % intervals."
+        )
+    weighed = [one.workflow_id for one in found.shown if one.posterior is not None]
     held = "" if independent else "; one agent wrote them, so this ranks without a guarantee"
+    if found.winner is not None and found.winner not in weighed:
+        held += "; the final answer, last, is no draw of the prior and has none"
     return (
-        f"{count} that have a posterior, at beta {found.beta:.3g}, beside the prior's probability "
-        "and the shrunk validation reward with its 95 % interval. From prior to posterior "
-        f"{facts.information:.2f} bits, log-evidence {facts.log_evidence:.3g}, effective sample "
-        f"size {facts.effective_sample_size:.1f}{held}."
+        f"The best {len(weighed)} of {len(weighed) + found.others} workflows that have a "
+        f"posterior, at beta {found.beta:.3g}, beside the prior's probability and the shrunk "
+        "validation reward with its 95 % interval. From prior to posterior "
+        f"{facts.information_bits:.2f} bits, log-evidence {facts.log_evidence:.3g}, effective "
+        f"sample size {facts.effective_sample_size:.1f}{held}."
     )
 
 

@@ -50,15 +50,15 @@ class Evidence(NamedTuple):
 
     Attributes:
         log_evidence: log Ẑ.
-        relative_error: Standard error of Ẑ over Ẑ; None with one island.
+        evidence_error: Standard error of Ẑ over Ẑ; None with one island.
         effective_sample_size: Of the pooled draws.
-        information: Divergence of the posterior from the prior in bits.
+        information_bits: Divergence of the posterior from the prior.
     """
 
     log_evidence: float
-    relative_error: float | None
+    evidence_error: float | None
     effective_sample_size: float
-    information: float
+    information_bits: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +165,9 @@ def _subtitle(ranked: RankedWorkflows) -> str:
     found = ranked.evidence
     if found is None:
         return f"No posterior: {ranked.reason}."
-    error = "" if found.relative_error is None else f" (Z ± {100 * found.relative_error:.0f} %)"
+    error = "" if found.evidence_error is None else f" (Z ± {100 * found.evidence_error:.0f} %)"
     return (
         f"β = {ranked.beta:.3g}   ·   log-evidence {found.log_evidence:.3g}{error}   ·   "
         f"effective sample size {found.effective_sample_size:.1f}   ·   "
-        f"{found.information:.2f} bits from prior to posterior"
+        f"{found.information_bits:.2f} bits from prior to posterior"
     )

@@ -283,9 +283,9 @@ def _evidence(view: PoolView, prior: dict[str, float]) -> Evidence | None:
     )
     return Evidence(
         log_evidence=found.log_evidence,
-        relative_error=found.relative_error,
+        evidence_error=found.relative_error,
         effective_sample_size=found.effective_sample_size,
-        information=max(0.0, gained),
+        information_bits=max(0.0, gained),
     )
 
 

@@ -51,6 +51,7 @@ async def test_every_tool_says_what_and_what_next_and_how_it_behaves(client: Cli
             "get_pool",
             "get_best_workflow",
             "get_workflow",
+            "plot_run",
         )
         assert tool.annotations.read_only_hint is reads
         spends = tool.name in (
@@ -93,6 +94,7 @@ async def test_a_run_from_start_to_answer_fits_the_schemas(
         ("list_runs", {"limit": 1}),
         ("get_pool", {"run_id": finished, "sort": "validation", "limit": 2}),
         ("get_best_workflow", {"run_id": finished}),
+        ("plot_run", {"run_id": finished, "kind": "posterior"}),
         ("get_workflow", {"workflow_id": winner, "format": "report"}),
         ("evaluate_workflow", {"workflow": WORKFLOW, "run_id": finished, "wait_seconds": 45}),
         ("run_workflow", {"input": "4 plus 5?", "run_id": finished, "wait_seconds": 45}),
