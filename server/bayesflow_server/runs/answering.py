@@ -7,7 +7,6 @@ completions are on record. A workflow that fails abstains, and its error is show
 
 import asyncio
 import hashlib
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from keyword import iskeyword
@@ -27,7 +26,7 @@ from bayesflow_server.evaluation.voting import Vote, majority, vote_key
 from bayesflow_server.gateway.budget import Budget, BudgetLimits
 from bayesflow_server.gateway.usage import total_usd
 from bayesflow_server.runs.estimate import check_budget
-from bayesflow_server.runs.jobs import Jobs
+from bayesflow_server.runs.jobs import Jobs, new_job_id
 from bayesflow_server.runs.members import Member, posterior_weights
 from bayesflow_server.runs.options import Tier
 from bayesflow_server.runs.roles import GRAMMAR, Roles
@@ -162,6 +161,15 @@ class AnswerService:
             InputError: The request makes no sense, or a workflow is not there.
             ModelUnavailableError: The executor cannot be used here.
         """
+        return await self.begin(await self.plan(spec))
+
+    async def plan(self, spec: AnswerSpec) -> AnswerSpec:
+        """The question with its budget in force, checked; nothing is written or spent.
+
+        Raises:
+            InputError: The request makes no sense, or a workflow is not there.
+            ModelUnavailableError: The executor cannot be used here.
+        """
         for model in spec.roles.models:
             self.workplace.models.require(model)
         limits = (
@@ -170,7 +178,18 @@ class AnswerService:
         budget = check_budget(limits, spec.roles.models, self.workplace.gateway.prices)
         spec = spec.model_copy(update={"budget": budget})
         _check_coding(spec, await self._workflows(spec))
-        answer_id = "ans_" + uuid.uuid4().hex[:12]
+        return spec
+
+    async def begin(self, spec: AnswerSpec, ticket: str | None = None) -> str:
+        """Begins to answer a question that was checked; returns the answer's id.
+
+        Args:
+            spec: What `plan` gave.
+            ticket: Begins it once, however often it is begun with this ticket.
+        """
+        answer_id = new_job_id("ans_", ticket)
+        if ticket is not None and await self.workplace.store.evaluation(answer_id):
+            return answer_id
         request = spec.model_dump_json()
         first = spec.members[0].workflow_id
         await self.workplace.store.create_evaluation(
@@ -186,6 +205,11 @@ class AnswerService:
             NotFoundError: There is no such answer.
         """
         return await self._jobs.wait(answer_id, seconds)
+
+    async def executions(self, answer_id: str) -> int:
+        """How many executions it takes: one of each workflow."""
+        record = await self._jobs.record(answer_id)
+        return len(AnswerSpec.model_validate_json(record.request).members)
 
     async def aclose(self) -> None:
         """Stops what is going on; it can be asked for again."""

@@ -6,10 +6,9 @@ Each pass over the rows is a replicate: distinct samples of the same questions.
 """
 
 import asyncio
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,7 +36,7 @@ from bayesflow_server.runs.evaluation_report import (
     evaluation_report,
     row_results,
 )
-from bayesflow_server.runs.jobs import Jobs
+from bayesflow_server.runs.jobs import Jobs, new_job_id
 from bayesflow_server.runs.members import Member
 from bayesflow_server.runs.options import Tier
 from bayesflow_server.runs.recorder import workflow_record
@@ -53,7 +52,7 @@ from bayesflow_server.store.records import (
     RowRecord,
 )
 
-__all__ = ["MOST_REPLICATES", "EvaluationService", "EvaluationSpec"]
+__all__ = ["MOST_REPLICATES", "EvaluationService", "EvaluationSpec", "PlannedEvaluation"]
 
 MOST_REPLICATES: Final = 5
 # More would only wait for the same models, and hold their rows in memory meanwhile.
@@ -98,6 +97,25 @@ class EvaluationSpec(BaseModel):
         """Which model does what; nobody writes workflows."""
         return Roles(self.executor, GRAMMAR, GRAMMAR, self.judge, self.tiers)
 
+    def executions(self, rows: int) -> int:
+        """How many executions that many rows take."""
+        others = 0 if self.compare_with is None else 1
+        return rows * self.replicates * (max(1, len(self.members)) + others)
+
+
+class PlannedEvaluation(NamedTuple):
+    """An evaluation that could begin.
+
+    Attributes:
+        spec: What it does, its budget in force.
+        rows: The rows it runs on.
+        workflows: The workflow, and the one it is compared with.
+    """
+
+    spec: EvaluationSpec
+    rows: Sequence[RowRecord]
+    workflows: Sequence[Workflow]
+
 
 @dataclass
 class EvaluationService:
@@ -120,6 +138,15 @@ class EvaluationService:
             InputError: A workflow or the scorer cannot be used, or there are no rows.
             ModelUnavailableError: The executor cannot be used here.
         """
+        return await self.begin(await self.plan(spec, rows))
+
+    async def plan(self, spec: EvaluationSpec, rows: Sequence[RowRecord]) -> PlannedEvaluation:
+        """Checks an evaluation; nothing is written and nothing is spent.
+
+        Raises:
+            InputError: A workflow or the scorer cannot be used, or there are no rows.
+            ModelUnavailableError: The executor cannot be used here.
+        """
         spec = self._checked(spec)
         exec_code = spec.public_tests is not None
         workflows = [admit_workflow(spec.workflow, exec_code=exec_code)]
@@ -135,16 +162,33 @@ class EvaluationService:
         if code is not None:
             code.check(rows_of_split(chosen, spec.split))
         await self._try_scorer(spec.scorer, rows_of_split(chosen, spec.split))
-        evaluation_id = "eval_" + uuid.uuid4().hex[:12]
-        for workflow in workflows:
+        return PlannedEvaluation(spec, chosen, workflows)
+
+    async def begin(self, planned: PlannedEvaluation, ticket: str | None = None) -> str:
+        """Begins an evaluation that was checked; returns its id.
+
+        Args:
+            planned: What was checked.
+            ticket: Begins it once, however often it is begun with this ticket.
+        """
+        evaluation_id = new_job_id("eval_", ticket)
+        if ticket is not None and await self.workplace.store.evaluation(evaluation_id):
+            return evaluation_id
+        for workflow in planned.workflows:
             await self.workplace.store.put_workflow(workflow_record(workflow))
-        request = spec.model_dump_json()
+        request = planned.spec.model_dump_json()
         await self.workplace.store.create_evaluation(
-            NewEvaluation(evaluation_id, workflows[0].workflow_id, request, "running"),
-            [replace(row, position=index) for index, row in enumerate(chosen)],
+            NewEvaluation(evaluation_id, planned.workflows[0].workflow_id, request, "running"),
+            [replace(row, position=index) for index, row in enumerate(planned.rows)],
         )
         self._jobs.launch(evaluation_id, request)
         return evaluation_id
+
+    async def executions(self, evaluation_id: str) -> int:
+        """How many executions it takes: each workflow on each row in each pass."""
+        record = await self._jobs.record(evaluation_id)
+        spec = EvaluationSpec.model_validate_json(record.request)
+        return spec.executions(len(await self.workplace.store.rows(evaluation_id)))
 
     def _checked(self, spec: EvaluationSpec) -> EvaluationSpec:
         """The specification with the budget in force, its models usable."""

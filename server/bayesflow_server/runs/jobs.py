@@ -9,6 +9,7 @@ one dies, whoever asks for the job sets it going again, and what was paid for is
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from bayesflow_server.scheduling import in_background
 from bayesflow_server.store.records import EvaluationRecord
 from bayesflow_server.store.store import Store
 
-__all__ = ["Jobs", "Work"]
+__all__ = ["Jobs", "Work", "new_job_id"]
 
 _LOG = logging.getLogger(__name__)
 _ENDED: Final = ("finished", "failed")
@@ -33,6 +34,11 @@ _LOOK_SECONDS: Final = 0.2
 
 # Given the job's id and its request as JSON, does it and returns the report.
 Work: TypeAlias = Callable[[str, str], Awaitable[BaseModel]]
+
+
+def new_job_id(prefix: str, ticket: str | None = None) -> str:
+    """The id of a new job; under a ticket always the same one."""
+    return prefix + (ticket or uuid.uuid4().hex)[:12]
 
 
 @dataclass

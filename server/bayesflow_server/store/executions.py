@@ -25,6 +25,11 @@ class ExecutionStore(Access):
         )
         return await self._list(EXECUTIONS, rest, scope, workflow_id, split, replicate)
 
+    async def count_executions(self, scope: str) -> int:
+        """Returns how many executions a run, an evaluation or an answer has."""
+        sql = "SELECT COUNT(*) FROM executions WHERE scope = ?"
+        return int((await self._reader.rows(sql, scope))[0][0])
+
     async def all_executions(self, scope: str) -> list[ExecutionRecord]:
         """Returns every execution of a run or an evaluation, in the order they were stored."""
         return await self._list(EXECUTIONS, "WHERE scope = ? ORDER BY rowid", scope)

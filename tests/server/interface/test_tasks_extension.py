@@ -202,7 +202,7 @@ async def test_a_header_that_names_another_task_is_refused(
     task_id = (await begun(client, "slow", {}))["taskId"]
     app = server.streamable_http_app(stateless_http=True, json_response=True)
     transport = httpx2.ASGITransport(app=app)
-    body = {
+    body: dict[str, Any] = {
         "jsonrpc": "2.0",
         "id": 1,
         "method": "tasks/get",
