@@ -30,7 +30,8 @@ class Rule(BaseModel):
 
     Attributes:
         contains: The text looked for; the empty text applies always.
-        answer: What is answered, unless `error` is set.
+        answer: What is answered, unless `error` or `answers` is set.
+        answers: One of these is: which, the request and its sample decide, as if by chance.
         error: Raise a `ProviderError` with this message instead.
         retry_after: The error's attribute, in seconds.
         times: The rule applies so many times, then never again; None: always.
@@ -39,6 +40,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     contains: str
     answer: str = ""
+    answers: tuple[str, ...] = ()
     error: str | None = None
     retry_after: float | None = None
     times: int | None = Field(default=None, ge=0)
@@ -66,7 +68,7 @@ class CallCounts:
     """Calls noted in a count file, by all processes that ever wrote to it.
 
     Attributes:
-        started: How often each request was begun, by its key.
+        started: How often each request was begun, by its key: a digest, a dot, its sample.
         finished: How often each request was answered or failed, by its key.
     """
 
@@ -161,13 +163,17 @@ class ScriptedModel:
     def _note(self, event: str, request: ChatRequest) -> None:
         if self._count_file is None:
             return
-        key = hashlib.blake2b(repr(request).encode(), digest_size=8).hexdigest()
+        key = f"{_digest(request).hex()}.{request.sample}"
         # One write to a file opened for appending: whole lines, though several processes write.
         file = os.open(self._count_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, f"{event} {key}\n".encode())
         finally:
             os.close(file)
+
+
+def _digest(request: ChatRequest) -> bytes:
+    return hashlib.blake2b(repr(request).encode(), digest_size=8).digest()
 
 
 def _rule_follower(script: Script) -> Callable[[ChatRequest], str]:
@@ -182,6 +188,8 @@ def _rule_follower(script: Script) -> Callable[[ChatRequest], str]:
             used[number] += 1
             if rule.error is not None:
                 raise ProviderError(rule.error, retry_after=rule.retry_after)
+            if rule.answers:
+                return rule.answers[int.from_bytes(_digest(request), "big") % len(rule.answers)]
             return rule.answer
         return script.default
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ async def test_the_first_rule_that_the_last_turn_meets_answers(tmp_path: Path) -
     answers = [(await model.complete(ask(text))).text for text in ("2 + 2", "2 - 2", "busy?")]
     assert answers == ["4", "two", "no idea"]
     assert len(model.calls) == 3
+
+
+async def test_a_rule_with_several_answers_gives_equal_requests_the_same(tmp_path: Path) -> None:
+    rule = Rule(contains="", answers=("a", "b", "c"))
+    model = from_script(tmp_path, Script(rules=(rule,)))
+    requests = [replace(ask("hi"), sample=number) for number in range(20)]
+    first = [(await model.complete(request)).text for request in requests]
+    assert set(first) == {"a", "b", "c"}
+    again = from_script(tmp_path, Script(rules=(rule,)))
+    assert [(await again.complete(request)).text for request in requests] == first
 
 
 async def test_a_failure_can_be_asked_for_a_number_of_times(tmp_path: Path) -> None:
