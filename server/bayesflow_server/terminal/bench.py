@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -29,6 +28,8 @@ from bayesflow_server.benchmarks.saved import (
 )
 from bayesflow_server.benchmarks.tables import TextTable, all_tables
 from bayesflow_server.errors import InputError
+from bayesflow_server.plots.rewards import RoundRewards, draw_rewards
+from bayesflow_server.plots.style import has_matplotlib
 from bayesflow_server.runs.options import parse_options
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.settings import Settings
@@ -36,7 +37,6 @@ from bayesflow_server.terminal.bench_flags import BenchFlags
 from bayesflow_server.terminal.exit_codes import DONE, UNFINISHED
 from bayesflow_server.terminal.live import follow
 from bayesflow_server.terminal.option_flags import parse_option_flags
-from bayesflow_server.terminal.plot import RoundRewards, draw_rewards
 from bayesflow_server.terminal.request import budget_of
 from bayesflow_server.terminal.screen import cell, open_console, say, write_json
 from bayesflow_server.terminal.stopping import run_command
@@ -221,11 +221,11 @@ def _write(result: BenchResult, place: Path) -> list[Path]:
         for one in search.rounds
         if one.complete
     ]
-    if rounds and find_spec("matplotlib") is not None:
+    if rounds and has_matplotlib():
         written.append(place.with_name(f"{place.stem}_rounds.png"))
         title = f"{result.benchmark.title}: reward per round, without refinement"
         try:
-            draw_rewards(rounds, [], title, written[-1])
+            written[-1].write_bytes(draw_rewards(rounds, [], title))
         except OSError as error:
             raise InputError(
                 f"'{written[-1]}' cannot be written ({error.strerror}); {place} is there."

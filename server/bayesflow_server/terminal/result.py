@@ -1,13 +1,14 @@
 """A run's result: printed as tables, written as files, or given as JSON.
 
-The files of `--out`: `best_workflow.py`, `reward_per_round.png`, `report.json`.
+The files of `--out`: `best_workflow.py`, `report.json` and, where matplotlib is installed, a run's
+four plots.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +16,15 @@ from rich.table import Table
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.report import FinalReport, TestScore
 from bayesflow_server.gateway.usage import UsageTotals
+from bayesflow_server.plots.kinds import PlotKind
+from bayesflow_server.plots.plot import draw_plot
+from bayesflow_server.plots.rewards import RoundRewards
+from bayesflow_server.plots.source import PlotSource, read_source, round_rewards
+from bayesflow_server.plots.style import has_matplotlib
 from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import EventRecord, RunRecord, RunStatus, UsageRecord
-from bayesflow_server.terminal.plot import RoundRewards, TestLine, draw_rewards
 from bayesflow_server.terminal.screen import WIDE, cell, make_table, printable, say
 from bayesflow_server.terminal.story import (
     events_json,
@@ -43,6 +48,12 @@ __all__ = [
 _SHOWN = 10
 _STEPS = 200
 _ERROR = 300
+_PLOTS: Final[dict[PlotKind, str]] = {
+    "rewards": "reward_per_round.png",
+    "genealogy": "genealogy.png",
+    "posterior": "posterior.png",
+    "accuracy_cost": "accuracy_cost.png",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class RunResult:
         phase: Its last phase: what was noted, what failed most.
         best_source: Source of the best workflow, or None.
         events: What happened to it, in order.
+        plotted: What its plots are drawn from.
     """
 
     record: RunRecord
@@ -74,14 +86,15 @@ class RunResult:
     phase: Phase
     best_source: str | None
     events: tuple[EventRecord, ...]
+    plotted: PlotSource
 
 
 async def load_result(service: RunService, run_id: str) -> RunResult:
     """Reads a run's result from the store."""
     record = await service.record(run_id)
-    stored = await service.pool(run_id)
+    plotted = await read_source(service, run_id)
     report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
-    view = view_pool(stored, sort="validation")
+    view = view_pool(plotted.pool, sort="validation")
     source = None
     if report is not None:
         source = (await service.workflow(report.best[0].workflow_id)).source
@@ -94,12 +107,13 @@ async def load_result(service: RunService, run_id: str) -> RunResult:
         reason=service.reason(record),
         report=report,
         pool=view,
-        rounds=tuple(_rewards(json.loads(one.stats)) for one in stored.rounds),
+        rounds=round_rewards(plotted.pool.rounds),
         usage=UsageTotals.of(roles),
         roles=roles,
         phase=Phase.model_validate_json(record.phase) if record.phase else Phase(),
         best_source=source,
         events=tuple(await service.workplace.store.events(run_id)),
+        plotted=plotted,
     )
 
 
@@ -147,7 +161,7 @@ def _print_ending(console: Console, result: RunResult) -> None:
 
 
 def write_files(result: RunResult, folder: Path) -> list[Path]:
-    """Writes the best workflow, the report and the plot; returns what was written.
+    """Writes the best workflow, the report and the plots; returns what was written.
 
     Raises:
         InputError: The folder cannot be written any more.
@@ -168,9 +182,10 @@ def _write_files(result: RunResult, folder: Path) -> list[Path]:
     if result.best_source is not None:
         written.append(folder / "best_workflow.py")
         written[-1].write_text(result.best_source, encoding="utf-8")
-    if result.rounds and find_spec("matplotlib") is not None:
-        written.append(folder / "reward_per_round.png")
-        draw_rewards(result.rounds, _test_lines(result.report), _title(result), written[-1])
+    if result.rounds and has_matplotlib():
+        for kind, name in _PLOTS.items():
+            written.append(folder / name)
+            written[-1].write_bytes(draw_plot(result.plotted, kind).png)
     return written
 
 
@@ -233,16 +248,6 @@ def _role_json(usage: UsageRecord) -> dict[str, object]:
     }
 
 
-def _rewards(stats: dict[str, float]) -> RoundRewards:
-    return RoundRewards(
-        round=int(stats["round"]),
-        minimum=stats["minimum"],
-        mean=stats["mean"],
-        maximum=stats["maximum"],
-        rows=int(stats["rows"]),
-    )
-
-
 def _rounds_table(rounds: Sequence[RoundRewards]) -> Table:
     figures = ("round", "rows", "minimum", "mean", "maximum")
     table = make_table("Reward per round (validation rows)", (), figures)
@@ -264,7 +269,7 @@ def _pool_table(pool: PoolView, *, wide: bool) -> Table:
         title_justify="left",
         expand=wide,
     )
-    for name in ("workflow", "validation", "rows", "shrunk", "posterior", "round", "origin"):
+    for name in ("workflow", "score", "rows", "shrunk", "posterior", "round", "origin"):
         table.add_column(
             name, justify="left" if name in ("workflow", "origin") else "right", no_wrap=True
         )
@@ -335,18 +340,3 @@ def _verdict(report: FinalReport) -> str:
 def _score_row(score: TestScore) -> tuple[str, ...]:
     interval = f"{score.low:.3f} to {score.high:.3f}"
     return (f"{score.score:.3f}", interval, str(score.rows), score.method)
-
-
-def _test_lines(report: FinalReport | None) -> list[TestLine]:
-    if report is None:
-        return []
-    pairs = (("best", report.test), ("baseline", report.baseline.test))
-    return [
-        TestLine(label, score.score, score.low, score.high)
-        for label, score in pairs
-        if score is not None
-    ]
-
-
-def _title(result: RunResult) -> str:
-    return f"Reward per round: {result.record.name or result.record.run_id}"

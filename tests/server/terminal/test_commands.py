@@ -28,11 +28,13 @@ def test_a_run_shows_its_pool_its_scores_and_writes_its_files(
         "Spent",
     ):
         assert text in said.out
-    assert "the baseline" in said.out.splitlines()[-4]
+    assert "the baseline" in said.out.splitlines()[-7]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["best_workflow.py", "report.json", "reward_per_round.png"]
+    plots = ["accuracy_cost.png", "genealogy.png", "posterior.png", "reward_per_round.png"]
+    assert names == sorted(["best_workflow.py", "report.json", *plots])
     assert "class Workflow" in (tmp_path / "out" / "best_workflow.py").read_text()
-    assert (tmp_path / "out" / "reward_per_round.png").read_bytes().startswith(b"\x89PNG")
+    for plot in plots:
+        assert (tmp_path / "out" / plot).read_bytes().startswith(b"\x89PNG")
 
 
 def test_json_goes_alone_to_stdout_and_can_be_shown_again(command: Command, task: Path) -> None:
