@@ -106,8 +106,7 @@ def _resume(options: argparse.Namespace, settings: Settings) -> int:
 def _show(options: argparse.Namespace, settings: Settings) -> int:
     from bayesflow_server.terminal import commands
 
-    output = commands.Output(options.out, options.json, story=True)
-    return commands.show(settings, options.run_id, output)
+    return commands.show(settings, options.run_id, commands.Output(options.out, options.json))
 
 
 def _wait(options: argparse.Namespace, settings: Settings) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bayesflow_server.app import Application
@@ -40,12 +41,10 @@ class Output:
     Attributes:
         folder: For the best workflow, the report and the plot; or None.
         json: JSON on stdout, and everything else on stderr.
-        story: With all that happened, and the whole front.
     """
 
     folder: str | None
     json: bool
-    story: bool = False
 
 
 def run(settings: Settings, arguments: RunArguments, output: Output) -> int:
@@ -88,11 +87,17 @@ def resume(
 def show(settings: Settings, asked: str, output: Output) -> int:
     """Shows a run as it stands."""
 
-    async def begin(service: RunService, console: "Console") -> str:
-        return await find_run(settings, service, asked)
+    async def look() -> int:
+        folder = check_folder(output.folder)
+        console = open_console(stderr=output.json)
+        async with Application(settings) as application:
+            service = await application.runs()
+            result = await load_result(service, await find_run(settings, service, asked))
+        show_result(console, settings, result, as_json=output.json, story=True)
+        _write(console, result, folder)
+        return DONE
 
-    code = run_command(_work(settings, begin, output))
-    return DONE if code == UNFINISHED else code
+    return run_command(look())
 
 
 async def find_run(settings: Settings, service: RunService, asked: str) -> str:
@@ -134,10 +139,8 @@ async def _work(
             line = resume_line(settings, run_id)
             say(console, f"Stopped. Everything found is kept; go on with: {line}", whole=True)
         raise
-    show_result(console, settings, result, as_json=output.json, story=output.story)
-    if folder is not None:
-        for path in write_files(result, folder):
-            say(console, f"wrote {path}", whole=True)
+    show_result(console, settings, result, as_json=output.json)
+    _write(console, result, folder)
     return DONE if result.status == "finished" else UNFINISHED
 
 
@@ -162,6 +165,12 @@ def show_result(
             else ""
         )
         say(console, f"Go on with: {line}{more}", whole=True)
+
+
+def _write(console: "Console", result: RunResult, folder: Path | None) -> None:
+    if folder is not None:
+        for path in write_files(result, folder):
+            say(console, f"wrote {path}", whole=True)
 
 
 def resume_line(settings: Settings, run_id: str) -> str:

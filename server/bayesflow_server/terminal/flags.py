@@ -87,7 +87,8 @@ def _with_hint(message: str) -> str:
 
 
 def _hint(given: str, known: Sequence[str]) -> str:
-    close = get_close_matches(given, known, n=1)
+    begun = [name for name in known if name.startswith(given)] if len(given) > 3 else []
+    close = get_close_matches(given, begun or known, n=1, cutoff=0.3 if begun else 0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -100,7 +100,7 @@ def _table(listed: Sequence[dict[str, object]], *, wide: bool) -> "Table":
         status, score = str(one["status"]), one["test_score"]
         cells = (
             cell(one["run_id"]),
-            date(float(str(one["created"])))[2:],
+            date(float(str(one["created"])))[0 if wide else 5 :],
             cell(status.replace("waiting_for_client", "waiting"), style=_STYLES.get(status, "")),
             "" if score is None else f"{score:.3f}",
             cell(one["executor"], _NAME),

@@ -185,7 +185,7 @@ def _choose(
 
 def _show(console: "Console", chosen: Sequence[_Chosen], share: Share) -> None:
     if chosen:
-        table = make_table("These would go", ["run", "touched", "status", "name"], ["about"])
+        table = make_table("These would go", ["run", "touched", "status", "name"], ["takes about"])
         for one in chosen[:_SHOWN]:
             record = one.record
             table.add_row(
@@ -268,11 +268,11 @@ def _end(
                     }
                     for one in chosen
                 ],
-                "completions": share._asdict(),
+                "answers": {"count": share.records, "bytes": share.size},
                 "deleted": outcome is not None,
                 "deleted_runs": done.runs,
                 "taken_up": done.taken_up,
-                "deleted_completions": done.completions,
+                "deleted_answers": done.completions,
                 "deleted_workflows": done.workflows,
                 "bytes_given_back": done.given_back,
                 "not_given_back": done.kept,

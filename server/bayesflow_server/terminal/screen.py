@@ -114,9 +114,10 @@ def _finite(value: object) -> object:
     return value
 
 
-def date(seconds: float) -> str:
-    """A time of the store as a person here reads it."""
-    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
+def date(seconds: float, *, exact: bool = False) -> str:
+    """A time of the store as a person here reads it, to the minute or to the second."""
+    moment = datetime.fromtimestamp(seconds).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if exact else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def megabytes(size: float) -> str:

@@ -71,7 +71,7 @@ def events_table(events: Sequence[EventRecord]) -> "Table":
             told = (f"round {event.detail} finished", "")
         else:
             told = (event.kind.replace("_", " "), event.detail or "")
-        table.add_row(date(event.created), cell(told[0]), cell(told[1], _DETAIL))
+        table.add_row(date(event.created, exact=True), cell(told[0]), cell(told[1], _DETAIL))
     return table
 
 
