@@ -211,12 +211,10 @@ class Updates:
         while True:
             await asyncio.sleep(_SECONDS)
             try:
-                events = await watch.changed(self._all())
+                async for event in watch.changed(self._all()):
+                    await self._bus.publish(event)
             except ServerError as error:  # the next look may find the disk well again
                 _LOG.info("cannot look for changes: %s", error)
-                continue
-            for event in events:
-                await self._bus.publish(event)
 
     def _all(self) -> frozenset[str]:
         return frozenset[str]().union(*self._wanted.values())

@@ -5,7 +5,7 @@ store, so changes by other processes count like our own; a run whose process die
 another status.
 """
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated, ServerEvent
@@ -46,21 +46,19 @@ class Watch:
                 # Not in place of what a look noted in between: that would lose a change.
                 self._marks.setdefault(uri, await self._mark(uri))
 
-    async def changed(self, uris: Collection[str]) -> list[ServerEvent]:
+    async def changed(self, uris: Collection[str]) -> AsyncIterator[ServerEvent]:
         """What happened to these since they were last looked at; forgets all others.
 
         Raises:
             StoreError: The store cannot be read; what was not looked at is told next time.
         """
         self._marks = {uri: mark for uri, mark in self._marks.items() if uri in uris}
-        events: list[ServerEvent] = []
         for uri in uris:
             new = await self._mark(uri)
-            known = uri in self._marks
-            if known and self._marks[uri] != new:
-                events.append(ResourcesListChanged() if uri == LIST else ResourceUpdated(uri))
+            known, old = uri in self._marks, self._marks.get(uri)
             self._marks[uri] = new
-        return events
+            if known and new != old:
+                yield ResourcesListChanged() if uri == LIST else ResourceUpdated(uri)
 
     async def _mark(self, uri: str) -> Mark:
         # Imported here: they build schemas, and this module is loaded when the server starts.

@@ -31,17 +31,19 @@ class MarkStore(Access):
         sql = "SELECT COALESCE(MAX(position), 0) FROM events WHERE run_id = ?"
         return int((await self._reader.rows(sql, run_id))[0][0])
 
-    async def pool_mark(self, run_id: str) -> tuple[int, ...]:
+    async def pool_mark(self, run_id: str) -> tuple[float, ...]:
         """Returns numbers of which one changes whenever the run's pool does.
 
-        A score is stored in place of the one before, which gives it a new row id.
+        Sums, since a score is stored in place of the one before.
         """
-        sql = (
-            "SELECT COUNT(*), CAST(TOTAL(clean) AS INTEGER), "
-            "(SELECT COALESCE(MAX(rowid), 0) FROM summaries WHERE run_id = ?1), "
-            "(SELECT COUNT(*) FROM rounds WHERE run_id = ?1) FROM pool WHERE run_id = ?1"
+        pool = "SELECT COUNT(*), TOTAL(clean) FROM pool WHERE run_id = ?"
+        scores = (
+            "SELECT COUNT(*), TOTAL(rows), TOTAL(mean), TOTAL(variance), TOTAL(seconds) "
+            "FROM summaries WHERE run_id = ? AND split = 'validation'"
         )
-        return tuple(int(value) for value in (await self._reader.rows(sql, run_id))[0])
+        rounds = "SELECT COUNT(*) FROM rounds WHERE run_id = ?"
+        found = [await self._reader.rows(sql, run_id) for sql in (pool, scores, rounds)]
+        return tuple(float(value) for rows in found for value in rows[0])
 
     async def run_ids(self, prefix: str, limit: int) -> FoundIds:
         """Returns at most ``limit`` ids of runs, newest first."""
