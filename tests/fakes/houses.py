@@ -59,10 +59,12 @@ async def open_service(
     others: Mapping[str, ChatModel] | None = None,
     prices: PriceTable | None = None,
     timing: Timing | None = None,
+    *,
+    hosted: bool = False,
 ) -> AsyncGenerator[RunService, None]:
     """A run service with a store, a sandbox and models of its own; closed at the end."""
     async with _workplace(path, model, others, prices, timing) as workplace:
-        service = RunService(workplace)
+        service = RunService(workplace, hosted=hosted)
         await service.open()
         try:
             yield service

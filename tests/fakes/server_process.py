@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class ServerProcess:
         *,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         """Starts it.
 
@@ -56,12 +57,13 @@ class ServerProcess:
             script: What the scripted model answers.
             environment: Further variables.
             log: Where its stderr goes; without one it must say little, or it comes to a stop.
+            flags: Further words of its command line.
         """
         command = server_command(db, script)
         with ExitStack() as opened:
             stderr = subprocess.PIPE if log is None else opened.enter_context(log.open("wb"))
             self.process = subprocess.Popen(
-                [command.command, *command.args],
+                [command.command, *command.args, *flags],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -93,6 +95,12 @@ class ServerProcess:
     def request(self, method: str, params: Mapping[str, object]) -> Object:
         """The result of a request; every line on stdout must be a message."""
         return self._answer({"method": method, "params": dict(params)})
+
+    def tell(self, method: str, params: Mapping[str, object]) -> None:
+        """Sends a request whose answer nobody waits for."""
+        self._number += 1
+        request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": dict(params)}
+        self._send(request)
 
     def _answer(self, request: Arguments) -> Object:
         self._number += 1
