@@ -93,18 +93,20 @@ def violations(source: str, *, exec_code: bool = False) -> tuple[Violation, ...]
     if isinstance(tree, Violation):
         return (tree,)
     found = [*_shape(source, tree), *_Walk(tree).breaches()]
-    if not exec_code and (asked := _exec_code_lines(tree)):
+    if not exec_code and (asked := _exec_code_lines(source, tree)):
         found.append(Violation("exec_code", _EXEC_CODE, min(asked)))
     unique = dict.fromkeys(found)
     return tuple(sorted(unique, key=lambda violation: violation.line or 0))
 
 
-def names_exec_code(tree: ast.Module) -> bool:
-    """Says whether a workflow uses ``exec_code``."""
-    return bool(_exec_code_lines(tree))
+def names_exec_code(source: str, tree: ast.Module) -> bool:
+    """Says whether a workflow, whose tree this is, uses ``exec_code``."""
+    return bool(_exec_code_lines(source, tree))
 
 
-def _exec_code_lines(tree: ast.Module) -> list[int]:
+def _exec_code_lines(source: str, tree: ast.Module) -> list[int]:
+    if source.isascii() and "exec_code" not in source:  # other letters may spell it in other ways
+        return []
     nodes = ast.walk(tree)
     return [node.lineno for node in nodes if isinstance(node, ast.Name) and node.id == "exec_code"]
 

@@ -90,7 +90,6 @@ class Program:
         )
 
 
-@lru_cache(maxsize=512)
 def prepare(source: str, *, exec_code: bool = False) -> Program | tuple[Violation, ...]:
     """Returns the program of a workflow that keeps the policy, otherwise its violations.
 
@@ -118,7 +117,7 @@ def compile_program(source: str) -> Program:
         lines=tuple(source_lines(source)),
         headers=step_headers(source, call),
         call=range(call.lineno, (call.end_lineno or call.lineno) + 1),
-        exec_code=names_exec_code(tree),
+        exec_code=names_exec_code(text, tree),
     )
 
 
@@ -130,6 +129,8 @@ def _parsed(text: str) -> ast.Module:
 
 def _with_shim(text: str, tree: ast.Module) -> str:
     """Replaces imports of ``statistics`` in place, keeping the number of lines."""
+    if text.isascii() and "statistics" not in text:  # other letters may spell it in other ways
+        return text
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     data = text.encode()
     starts = [0]

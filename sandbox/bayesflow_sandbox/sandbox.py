@@ -13,15 +13,18 @@ alone (``locked.trial``), and so does a workflow that calls ``exec_code``: while
 it would block Monty for every other workflow.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
 from bayesflow_sandbox.door import Door
-from bayesflow_sandbox.errors import SandboxUnavailableError
+from bayesflow_sandbox.errors import SandboxClosedError, SandboxUnavailableError
 from bayesflow_sandbox.host import ExecCodeFunction, WorkflowHost, workflow_functions
 from bayesflow_sandbox.limits import Limits
 from bayesflow_sandbox.locked.engine import LockedEngine
@@ -41,8 +44,10 @@ DEFAULT_LIMITS: Final = Limits()
 # Of the solution's process and, once more, of the judge's.
 TEST_LIMITS: Final = Limits(run_seconds=5.0, memory_bytes=128 << 20, wall_seconds=60.0)
 EngineName = Literal["monty", "locked"]
+_Prepared: TypeAlias = Program | tuple[Violation, ...]
 
 _REMEMBERED: Final = 4_096
+_KEPT_PROGRAMS: Final = 512
 # Tests compute and wait for nobody, so more at a time only need more memory: 2 GB at most.
 _MAX_TRIALS: Final = 8
 
@@ -70,6 +75,10 @@ class Sandbox:
         self._can_lock: bool | None = None
         # Sources that Monty cannot run, the latest last.
         self._need_locked: OrderedDict[bytes, None] = OrderedDict()
+        # By source and whether it may use `exec_code`, those asked for last at the end.
+        self._programs: OrderedDict[tuple[str, bool], asyncio.Future[_Prepared]] = OrderedDict()
+        self._preparer = ThreadPoolExecutor(1, "sandbox preparer")
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,7 +122,7 @@ class Sandbox:
             BaseException: What the host raised, other than ``CallRefusedError``: the same object.
                 The workflow is stopped then and cannot prevent it.
         """
-        program = prepare(source, exec_code=public_tests is not None)
+        program = await self._prepared(source, public_tests is not None)
         if isinstance(program, tuple):
             return Outcome(failure=_refusal(source, program[0]))
         if public_tests is not None and program.exec_code:
@@ -165,9 +174,26 @@ class Sandbox:
 
         Close before the interpreter exits: the engine's threads need a moment to leave.
         """
+        self._closed = True
         await self._monty.aclose()
         await self._locked.aclose()
         await self._trials.aclose()
+        self._preparer.shutdown(wait=False)
+
+    async def _prepared(self, source: str, exec_code: bool) -> "_Prepared":
+        """The program, made once, in a thread: it takes long enough for others to notice."""
+        key = (source, exec_code)
+        program = self._programs.get(key)
+        if program is None:
+            if self._closed:
+                raise SandboxClosedError("the sandbox is closed; make a new one")
+            loop = asyncio.get_running_loop()
+            work = partial(prepare, source, exec_code=exec_code)
+            program = self._programs[key] = loop.run_in_executor(self._preparer, work)
+            if len(self._programs) > _KEPT_PROGRAMS:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
+        return await asyncio.shield(program)
 
     async def _run_in_turn(
         self,

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 from contextlib import AsyncExitStack
 from importlib import import_module
 from types import TracebackType
@@ -42,6 +43,8 @@ _WORKERS: Final = 64
 
 # New containers before a collection of the young; such collections before one of the next oldest.
 _GARBAGE: Final = (2000, 10, 20)
+# How long a thread may compute before another has its turn; Python's own are 5 ms.
+_SWITCH_SECONDS: Final = 0.001
 
 
 class Application:
@@ -198,14 +201,15 @@ class Application:
             self._runs, self._evaluations, self._answers = runs, evaluations, answers
             self._stack.push_async_exit(stack.pop_all())
             self._opened.set()
-        _spare_collections()
+        _shorten_pauses()
 
 
-def _spare_collections() -> None:
-    """Makes pauses for garbage collection short and rare.
+def _shorten_pauses() -> None:
+    """Keeps the event loop from waiting for garbage collections and for threads that compute.
 
     What was imported stays for good, and a full collection would look through all of it, for a
     tenth of a second each time. Runs make hardly any cycles.
     """
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
+    sys.setswitchinterval(_SWITCH_SECONDS)

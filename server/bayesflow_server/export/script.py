@@ -130,7 +130,7 @@ def _needs(source: str, settings: ExportSettings) -> _Needs:
     tree = ast.parse("".join(source_lines(source)))
     nodes = list(ast.walk(tree))
     return _Needs(
-        exec_code=names_exec_code(tree),
+        exec_code=names_exec_code(source, tree),
         entry_point=settings.code is not None and takes_entry_point(source),
         random=any(
             (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names))
