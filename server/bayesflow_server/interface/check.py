@@ -15,7 +15,7 @@ from bayesflow_server.excerpt import ERROR, TITLE, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import EXAMPLES, Examples, ScorerArgument
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.paging import first_that_fit, texts_that_fit
+from bayesflow_server.interface.paging import first_that_fit, shortened, texts_that_fit
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
 
@@ -250,7 +250,7 @@ def _checked(found: "TaskCheck") -> TaskChecked:
         preview=_preview(task, found.guesses),
         splits=task.splits.sizes(),
         unused=task.splits.unused,
-        scorer={name: _short(value) for name, value in list(scorer.items())[:_SHOWN_FIELDS]},
+        scorer=shortened(scorer),
         scorer_check=None if found.gold is None else _scorer_check(found.gold),
         models=first_that_fit(map(_model, found.models), _MODELS_ROOM),
         estimate=None if found.estimate is None else _estimate(found.estimate),
@@ -291,15 +291,6 @@ def _text(target: JsonValue) -> str:
 
 def _sentences(texts: tuple[str, ...]) -> list[str]:
     return texts_that_fit(texts, _SENTENCE, _SENTENCES_ROOM)
-
-
-def _short(value: JsonValue) -> JsonValue:
-    """A scorer's parameter, without the length that a rubric or a list of labels may have."""
-    if isinstance(value, str):
-        return excerpt(value, ERROR)
-    if isinstance(value, list | dict) and len(json.dumps(value)) > _SENTENCE:
-        return excerpt(json.dumps(value, ensure_ascii=False), _SENTENCE)
-    return value
 
 
 def _scorer_check(gold: "GoldReport") -> ScorerCheck:

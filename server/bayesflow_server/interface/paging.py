@@ -3,10 +3,11 @@
 Hosts cap a result near 25,000 tokens; ours stay below 8,000 (about four characters a token).
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.excerpt import excerpt
@@ -20,6 +21,7 @@ __all__ = [
     "offset_of",
     "page_of_text",
     "room_beside",
+    "shortened",
     "texts_that_fit",
 ]
 
@@ -28,6 +30,9 @@ ItemT = TypeVar("ItemT", bound=BaseModel)
 # Characters of JSON that a result may have, and that a list may take in one.
 LONGEST: Final = 32_000
 ROOM: Final = 26_000
+# Parameters of a scorer that are shown, and characters of each.
+_PARAMETERS: Final = 20
+_PARAMETER: Final = 300
 
 
 class TextPage(NamedTuple):
@@ -66,6 +71,19 @@ def texts_that_fit(texts: Iterable[str], most: int, room: int) -> list[str]:
         else:
             chosen.append(shown)
     return [*chosen, f"(+{left_out} more)"] if left_out else chosen
+
+
+def shortened(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A scorer's parameters without the length that a rubric or a list of labels may have."""
+    return {name: _short(value) for name, value in list(parameters.items())[:_PARAMETERS]}
+
+
+def _short(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return excerpt(value, _PARAMETER)
+    if isinstance(value, list | dict) and len(json.dumps(value)) > _PARAMETER:
+        return excerpt(json.dumps(value, ensure_ascii=False), _PARAMETER)
+    return value
 
 
 def page_of_text(text: str, start: int, room: int = ROOM) -> TextPage:
