@@ -44,6 +44,7 @@ _SECONDS: Final = 1.0
 _SEND_SECONDS: Final = 5.0
 # URIs looked at, over all listeners (a look at each takes a query or two); and URIs of a session.
 _MOST_WATCHED: Final = 200
+_LONGEST_URI: Final = 2000
 
 
 @dataclass(slots=True)
@@ -152,6 +153,11 @@ class Updates:
 
     async def _known(self, uri: str) -> Address | None:
         """What of ours the URI names; None for another's."""
+        if len(uri) > _LONGEST_URI:
+            raise MCPError(
+                INVALID_PARAMS,
+                f"A URI of {len(uri)} characters is not watched; the longest has {_LONGEST_URI}.",
+            )
         if not is_ours(uri):
             return None
         try:
@@ -162,7 +168,7 @@ class Updates:
             elif address.subject != "runs":
                 await service.record(address.id)
         except (NotFoundError, ResourceNotFoundError) as error:
-            raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from error
+            raise MCPError(INVALID_PARAMS, str(error)) from error
         except ServerError as error:
             raise MCPError(INTERNAL_ERROR, str(error)) from error
         return address

@@ -162,6 +162,7 @@ async def test_a_subscription_that_can_never_fire_is_refused(
             ("bayesflow://runs/run_0", "There is no run 'run_0'"),
             (run_uri(finished) + "/", "There is no resource"),
             ("bayesflow://workflows/wf_0", "There is no workflow 'wf_0'"),
+            ("other://" + "x" * 9000, "A URI of 9008 characters is not watched"),
         ):
             with pytest.raises(MCPError, match=words):
                 await subscribe(client, uri)
