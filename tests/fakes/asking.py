@@ -81,12 +81,12 @@ async def open_house(path: Path) -> AsyncGenerator[House]:
 
 @asynccontextmanager
 async def asking(
-    board: ProposalBoard, *names: str
+    board: ProposalBoard, *names: str, question: str = "Write step 1."
 ) -> AsyncGenerator[list[asyncio.Task[str]], None]:
     """The board's questions of these names, once all are open; stopped at the end."""
 
     async def ask(name: str) -> str:
-        return (await board.write(prompt(name))).text
+        return (await board.write(prompt(name, question=question))).text
 
     opened = Opened()
     board.on_open = opened

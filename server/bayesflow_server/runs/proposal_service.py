@@ -39,9 +39,9 @@ Verdict = Literal["accepted", "already_answered", "unknown", "too_long"]
 
 # Bytes of an answer, in UTF-8.
 LONGEST_ANSWER: Final = 1_000_000
-# Bytes of prompts that go out at once, but for the first: half of what hosts let through, in a
-# script of few tokens a byte.
-_MOST_BYTES: Final = 48_000
+# Bytes of prompts that go out at once, but for the first, which goes whole: what a result holds
+# once their quotes and line ends are escaped.
+_MOST_BYTES: Final = 24_000
 _LEASE_SECONDS: Final = 600.0
 _LOOK_SECONDS: Final = 0.5
 _ACTIVE: Final = ("queued", "running", "waiting_for_client")
