@@ -70,7 +70,7 @@ def killed_and_resumed(folder: Path, moments: tuple[int, ...]) -> tuple[Result, 
     run_id, in_flight = "", 0
     for moment in moments:
         before = read_counts(calls).started.total() - answers_on_disk(db)
-        with ServerProcess(db, script) as server:
+        with ServerProcess(db, script, flags=["--no-auto-resume"]) as server:
             if run_id:
                 server.call("resume_run", {"run_id": run_id})
             else:
@@ -80,7 +80,7 @@ def killed_and_resumed(folder: Path, moments: tuple[int, ...]) -> tuple[Result, 
         in_flight += read_counts(calls).started.total() - answers_on_disk(db) - before
     rows.unlink()  # the run has its own copy
     write_script(script, latency_ms=1, count_file=calls)
-    with ServerProcess(db, script) as server:
+    with ServerProcess(db, script, flags=["--no-auto-resume"]) as server:
         [listed] = json.loads(json.dumps(server.call("list_runs", {})["runs"]))
         assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
         resumed = server.call("resume_run", {"run_id": run_id})
