@@ -77,7 +77,7 @@ class PlainTool(Tool):
             if name not in known:
                 hint = get_close_matches(name, known, n=1)
                 meant = f"; did you mean `{hint[0]}`?" if hint else ""
-                raise ToolError(
+                raise _refusal(
                     f"{self.name} has no argument `{excerpt(name, 60)}`{meant or '.'} "
                     f"It takes {', '.join(known)}."
                 )
@@ -85,14 +85,19 @@ class PlainTool(Tool):
     def _plain(self, error: ToolError) -> ToolError:
         cause = error.__cause__
         if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-            return ToolError(complaint(self.name, self.fn_metadata.arg_model, cause))
+            return _refusal(complaint(self.name, self.fn_metadata.arg_model, cause))
         if isinstance(cause, ServerError | ToolError):
             sentence = excerpt(str(cause), _LONGEST_ERROR)
-            return ToolError(complaint_without(sentence, self.absent))
+            return _refusal(complaint_without(sentence, self.absent))
         return UnexpectedToolError(
             f"{self.name} failed inside the server, which is a defect of bayesflow-mcp; the log "
             "on its stderr tells more. What was found so far is kept."
         )
+
+
+def _refusal(sentence: str) -> ToolError:
+    """The sentence on one line, whatever line feeds the words of others in it have."""
+    return ToolError(" ".join(sentence.split("\n")))
 
 
 def make_tool(

@@ -20,6 +20,8 @@ from fakes.mcp_sessions import call, refusal, task_arguments
 class BrokenBackend:
     """A defect of ours, with something in its text that is nobody's business."""
 
+    confirm_above = 10.0
+
     async def runs(self) -> RunService:
         raise RuntimeError("the key is hunter2")
 
@@ -40,6 +42,15 @@ async def test_a_defect_keeps_its_text_on_the_server(caplog: pytest.LogCaptureFi
     assert sentence.startswith("list_runs failed inside the server")
     assert "hunter2" not in sentence
     assert "hunter2" in caplog.text
+
+
+async def test_a_refusal_is_one_line_whatever_it_quotes(client: Client) -> None:
+    for tool, arguments in (
+        ("list_runs", {"a\nb": 1}),
+        ("get_run", {"run_id": "a\nb"}),
+        ("resume_run", {"run_id": "a", "budget": {"a\nb": 1}}),
+    ):
+        assert "a" in await refusal(client, tool, arguments)
 
 
 async def test_arguments_may_come_as_json_text(client: Client) -> None:
