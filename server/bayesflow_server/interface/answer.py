@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import InputRequiredResult
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.excerpt import ANSWER, ERROR, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
-from bayesflow_server.interface.arguments import SPEND, WaitSeconds
+from bayesflow_server.interface.arguments import SPEND, Confirmed, WaitSeconds
 from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.confirmation import ask_user, ticket_of
+from bayesflow_server.interface.progress import executions_of, progress_of
+from bayesflow_server.interface.stakes import answer_stake
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:
@@ -23,10 +28,10 @@ __all__ = ["AnswerTool", "Answered", "answered"]
 
 _LONGEST_INPUT: Final = 200_000
 # The answer itself is what was asked for, so more of it is shown than of a vote.
-_LONGEST_ANSWER: Final = 10_000
+_LONGEST_ANSWER: Final = 8_000
 # Beyond so many votes each is shown shorter, that a result stays readable.
 _FEW_VOTES: Final = 8
-_SHORT: Final = 160
+_SHORT: Final = 80
 _EQUAL: Final = "The run has no posterior over these workflows, so each vote weighed the same."
 _OTHER_FIELDS: Final = ("input", "target", "id", "split", "group")
 
@@ -69,6 +74,7 @@ class AnswerTool:
 
     async def run_workflow(
         self,
+        context: Context[Any, Any],
         input: Annotated[
             str | dict[str, str] | None,
             Field(description="What to answer: a text, or the run's named inputs."),
@@ -103,7 +109,8 @@ class AnswerTool:
         answer_id: Annotated[
             str | None, Field(max_length=80, description="Wait for this answer.")
         ] = None,
-    ) -> Answered:
+        confirmed: Confirmed = False,
+    ) -> Answered | InputRequiredResult:
         """Answers a new input with a run's best workflow, a vote of its `top`, or any workflow.
 
         The same input again costs nothing. If it takes longer than wait_seconds, call again with
@@ -126,10 +133,20 @@ class AnswerTool:
                 "public_tests": tuple(public_tests or ()),
                 "budget": budget or BudgetLimits(),
             }
-            answer_id = await service.start(spec.model_copy(update=changes))
+            planned = await service.plan(spec.model_copy(update=changes))
+            above = self._backend.confirm_above
+            stake = answer_stake(planned)
+            asks = await ask_user(context, stake, above=above, confirmed=confirmed)
+            if asks is not None:
+                return asks
+            answer_id = await service.begin(planned, ticket_of(context))
         elif input is not None:
             raise InputError("Pass either `input`, to ask, or `answer_id`, to wait.")
-        return answered(await service.wait(answer_id, wait_seconds), notes)
+        executions = await service.executions(answer_id)
+        look = executions_of(service.workplace.store, answer_id, executions)
+        async with progress_of(context, look):
+            record = await service.wait(answer_id, wait_seconds)
+        return answered(record, notes)
 
     async def _spec(
         self,
@@ -210,6 +227,9 @@ def answered(record: "EvaluationRecord", notes: Sequence[str]) -> Answered:
 
     report = AnswerReport.model_validate_json(record.report) if record.report else None
     ended = record.status in ("finished", "failed")
+    said = [*notes, _EQUAL] if report and report.equal_weights else [*notes]
+    if report and report.answer and len(report.answer) > _LONGEST_ANSWER:
+        said.append(f"`answer` is cut after {_LONGEST_ANSWER:,} characters.")
     return Answered(
         answer_id=record.evaluation_id,
         status="running" if not ended else "finished" if report else "failed",
@@ -217,7 +237,7 @@ def answered(record: "EvaluationRecord", notes: Sequence[str]) -> Answered:
         answer=_cut(report.answer, _LONGEST_ANSWER) if report else None,
         agreement=report.agreement if report else None,
         votes=_votes(report) if report else [],
-        notes=[*notes, _EQUAL] if report and report.equal_weights else [*notes],
+        notes=said,
         calls=report.calls if report else None,
         tokens=report.tokens if report else None,
         usd=report.usd if report else None,

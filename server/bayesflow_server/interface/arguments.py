@@ -12,6 +12,7 @@ __all__ = [
     "READ",
     "SPEND",
     "STOP",
+    "Confirmed",
     "Cursor",
     "Examples",
     "RunId",
@@ -34,6 +35,7 @@ Cursor: TypeAlias = Annotated[
 WaitSeconds: TypeAlias = Annotated[
     float, Field(ge=0, le=45, description="Longest wait; 0 returns at once.")
 ]
+Confirmed: TypeAlias = Annotated[bool, Field(description="The user agreed to this budget.")]
 Examples: TypeAlias = str | list[dict[str, JsonValue]]
 EXAMPLES: Final = Field(
     description="Absolute path of a JSONL, JSON or CSV file on the server's machine, or at most "

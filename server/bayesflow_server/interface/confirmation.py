@@ -78,7 +78,7 @@ class Stake(NamedTuple):
 
     def __str__(self) -> str:
         if self.usd is None:
-            return f"make up to {self.calls:,} calls at a price that is not known here"
+            return f"make up to {self.calls:,} calls whose cost is not known beforehand"
         return f"spend up to {self.usd:,.2f} US dollars"
 
 

@@ -1,8 +1,10 @@
 """The tool that scores any workflow on any rows."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import InputRequiredResult
 from pydantic import Field, WithJsonSchema
 
 from bayesflow_server.errors import InputError
@@ -10,14 +12,18 @@ from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import (
     EXAMPLES,
     SPEND,
+    Confirmed,
     Cursor,
     Examples,
     ScorerArgument,
     WaitSeconds,
 )
 from bayesflow_server.interface.backend import Backend
+from bayesflow_server.interface.confirmation import ask_user, ticket_of
 from bayesflow_server.interface.evaluated import Evaluated, Page, Show, evaluated
 from bayesflow_server.interface.paging import offset_of
+from bayesflow_server.interface.progress import executions_of, progress_of
+from bayesflow_server.interface.stakes import evaluation_stake
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.sources import LONGEST_SOURCE, source_given
 
@@ -50,6 +56,7 @@ class EvaluateTool:
 
     async def evaluate_workflow(
         self,
+        context: Context[Any, Any],
         workflow: Annotated[
             str | None,
             Field(
@@ -123,7 +130,8 @@ class EvaluateTool:
         ] = "rows",
         cursor: Cursor = None,
         wait_seconds: WaitSeconds = 20,
-    ) -> Evaluated:
+        confirmed: Confirmed = False,
+    ) -> Evaluated | InputRequiredResult:
         """Runs a workflow on rows and reports its score, failures and answers row by row.
 
         Use it to try a workflow of your own or of the pool, two against each other (compare_with
@@ -161,12 +169,25 @@ class EvaluateTool:
                 "members": members,
             }
             spec = given.spec.model_copy(update=changes)
-            evaluation_id = await service.start(spec, given.rows)
+            planned = await service.plan(spec, given.rows)
+            asks = await ask_user(
+                context,
+                evaluation_stake(planned.spec, planned.rows),
+                above=self._backend.confirm_above,
+                confirmed=confirmed,
+            )
+            if asks is not None:
+                return asks
+            evaluation_id = await service.begin(planned, ticket_of(context))
         elif workflow is not None or top is not None:
             raise InputError(
                 "Pass either `workflow`, to start an evaluation, or `evaluation_id`, to wait."
             )
-        return await evaluated(await service.wait(evaluation_id, wait_seconds), service, page)
+        executions = await service.executions(evaluation_id)
+        look = executions_of(service.workplace.store, evaluation_id, executions)
+        async with progress_of(context, look):
+            record = await service.wait(evaluation_id, wait_seconds)
+        return await evaluated(record, service, page)
 
     async def _members(
         self, workflow: str | None, run_id: str | None, top: int | None

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from bayesflow_server.store.records import RunRecord
     from bayesflow_server.store.store import Store
 
-__all__ = ["Look", "Step", "executions_of", "phase_of", "phase_words", "progress_of", "run_steps"]
+__all__ = [
+    "Look",
+    "Stages",
+    "Step",
+    "executions_of",
+    "phase_of",
+    "phase_words",
+    "progress_of",
+    "run_steps",
+]
 
 SECONDS: Final = 1.0
 _NUDGE: Final = 0.01
@@ -69,6 +78,22 @@ async def _tell(context: Context[Any, Any], look: Look) -> None:
                 value = step.done if step.done > value else value + _NUDGE
                 await context.report_progress(value, max(step.planned, value), step.message)
                 told = step
+
+
+class Stages:
+    """Steps of a check that has no figures: which of so many, and what it does."""
+
+    def __init__(self, *messages: str) -> None:
+        self._messages = messages
+        self._done = 0
+
+    def next(self) -> None:
+        """The next stage begins."""
+        self._done += 1
+
+    async def look(self) -> Step:
+        """The present stage."""
+        return Step(self._done, len(self._messages), self._messages[self._done])
 
 
 def run_steps(service: "Observer", run_id: str) -> Look:

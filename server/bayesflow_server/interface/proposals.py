@@ -1,8 +1,9 @@
 """The tools of an agent that optimises a run itself: fetch questions, answer, hand in workflows."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bayesflow_server.excerpt import ERROR, excerpt
 from bayesflow_server.interface.arguments import RunId, WaitSeconds
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.runs import Status
+from bayesflow_server.interface.progress import progress_of, run_steps
+from bayesflow_server.interface.run_state import Status
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class ProposalTools:
 
     async def next_proposals(
         self,
+        context: Context[Any, Any],
         run_id: RunId,
         limit: Annotated[int, Field(ge=1, le=8, description="At most so many.")] = 4,
         wait_seconds: WaitSeconds = 20,
@@ -116,7 +119,8 @@ class ProposalTools:
         next_proposals again until the run has finished.
         """
         service = await self._backend.proposals()
-        handed = await service.next_proposals(run_id, limit=limit, wait_seconds=wait_seconds)
+        async with progress_of(context, run_steps(await self._backend.runs(), run_id)):
+            handed = await service.next_proposals(run_id, limit=limit, wait_seconds=wait_seconds)
         return ProposalsGiven(
             run_id=run_id,
             status=handed.status,

@@ -27,7 +27,8 @@ from bayesflow_server.interface.pool import (
     front_workflow,
     pool_workflow,
 )
-from bayesflow_server.interface.runs import ListedRun, listed_run, run_state
+from bayesflow_server.interface.run_state import run_state
+from bayesflow_server.interface.runs import ListedRun, listed_run
 from bayesflow_server.interface.uris import RUNS, events_uri, pool_uri, run_uri, workflow_uri
 
 if TYPE_CHECKING:

@@ -2,17 +2,29 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import InputRequiredResult
 from pydantic import BaseModel, Field, JsonValue
 
 from bayesflow_server.evaluation.example import Split
 from bayesflow_server.evaluation.task import Preset, load_task
 from bayesflow_server.gateway.budget import BudgetLimits
-from bayesflow_server.interface.arguments import EXAMPLES, SPEND, Examples, ScorerArgument
+from bayesflow_server.interface.arguments import (
+    EXAMPLES,
+    SPEND,
+    Confirmed,
+    Examples,
+    ScorerArgument,
+)
 from bayesflow_server.interface.backend import Backend
-from bayesflow_server.interface.runs import Status
+from bayesflow_server.interface.confirmation import ask_user, ticket_of
+from bayesflow_server.interface.paging import shortened, texts_that_fit
+from bayesflow_server.interface.progress import Stages, progress_of
+from bayesflow_server.interface.run_state import Status
+from bayesflow_server.interface.stakes import search_stake
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
 from bayesflow_server.runs.roles import CLIENT
@@ -25,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["RunStarted", "StartTool"]
 
 _LONGEST_TEXT: Final = 100_000
+# Of a warning or a guess, and of all of them as JSON.
+_SENTENCE: Final = 500
+_ROOM: Final = 5_000
 
 
 class Models(BaseModel):
@@ -80,6 +95,7 @@ class StartTool:
 
     async def start_bayesflow_run(
         self,
+        context: Context[Any, Any],
         instructions: Annotated[
             str,
             Field(max_length=_LONGEST_TEXT, description="What a workflow is to do, in words."),
@@ -161,7 +177,8 @@ class StartTool:
             str | None,
             Field(max_length=200, description="The same key and request give the same run."),
         ] = None,
-    ) -> RunStarted:
+        confirmed: Confirmed = False,
+    ) -> RunStarted | InputRequiredResult:
         """Starts a search for a good workflow in the background and returns at once.
 
         Use it when the user has a task with examples and expected answers (20 or more; 100 give
@@ -169,25 +186,28 @@ class StartTool:
         Echoes what was understood and estimates the most it may take: tell the user both. Next:
         as `next` says, get_run or next_proposals until finished, then get_best_workflow.
         """
+        from bayesflow_server.runs.preparation import prepare
         from bayesflow_server.runs.request import RunRequest
+        from bayesflow_server.runs.starting import known_run, started_run
 
-        # In a thread: a large file takes a second, and other calls must not wait for it.
-        task = await asyncio.to_thread(
-            load_task,
-            instructions=instructions,
-            examples=examples,
-            scorer=scorer,
-            baseline=baseline,
-            fields=fields,
-            answer_format=answer_format,
-            public_tests=public_tests,
-            preset=preset,
-            splits=options.splits if options else None,
-            seed=seed,
-        )
-        service = await self._backend.runs()
-        started = await service.start(
-            RunRequest(
+        stages = Stages("reading the examples", "trying scorer, models and a few workflows")
+        async with progress_of(context, stages.look):
+            # In a thread: a large file takes a second, and other calls must not wait for it.
+            task = await asyncio.to_thread(
+                load_task,
+                instructions=instructions,
+                examples=examples,
+                scorer=scorer,
+                baseline=baseline,
+                fields=fields,
+                answer_format=answer_format,
+                public_tests=public_tests,
+                preset=preset,
+                splits=options.splits if options else None,
+                seed=seed,
+            )
+            stages.next()
+            request = RunRequest(
                 task=task,
                 executor=executor,
                 optimizer=optimizer,
@@ -196,11 +216,22 @@ class StartTool:
                 budget=budget,
                 seed=seed,
                 name=name,
-                idempotency_key=idempotency_key,
+                # An answer that is delivered twice begins one run.
+                idempotency_key=idempotency_key or ticket_of(context),
                 grammar=grammar,
             )
+            service = await self._backend.runs()
+            known = await known_run(request, service.workplace)
+            if known is not None:
+                return _started(await started_run(known, service.workplace), service)
+            prepared = await prepare(request, service.workplace)
+        asks = await ask_user(
+            context,
+            search_stake(prepared),
+            above=self._backend.confirm_above,
+            confirmed=confirmed,
         )
-        return _started(started, service)
+        return asks or _started(await service.begin(request, prepared), service)
 
 
 def _started(started: "StartedRun", service: "RunService") -> RunStarted:
@@ -217,11 +248,11 @@ def _started(started: "StartedRun", service: "RunService") -> RunStarted:
                 judge=spec.judge,
                 tiers=dict(spec.tiers.items()),
             ),
-            scorer=pinned["scorer"],
+            scorer=shortened(pinned["scorer"]),
             splits=dict(started.sizes),
             options=pinned["options"],
             budget=spec.budget,
-            guesses=list(spec.guesses),
+            guesses=texts_that_fit(spec.guesses, _SENTENCE, _ROOM),
         ),
         estimate=EstimateState(
             calls=expected.calls,
@@ -229,7 +260,7 @@ def _started(started: "StartedRun", service: "RunService") -> RunStarted:
             usd=expected.usd,
             minutes=expected.minutes,
         ),
-        warnings=list(started.warnings),
+        warnings=texts_that_fit(started.warnings, _SENTENCE, _ROOM),
         next=_next(run_id, spec),
     )
 

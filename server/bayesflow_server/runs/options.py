@@ -1,9 +1,9 @@
 """The sampler's options as a client writes them, the presets, and how the two resolve."""
 
 from dataclasses import asdict, fields
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from bayesflow_sampler.errors import OptionsError
 from bayesflow_sampler.operators import Operator
@@ -48,6 +48,11 @@ PRESETS: Final[dict[Preset, SearchOptions]] = {
         particles=4, refinements=2, rounds=3, minibatch=20, clean_floor=_CLEAN_FLOOR
     ),
 }
+
+
+def _listed(value: object) -> object:
+    """One name is a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 class SamplerOptions(BaseModel):
@@ -109,7 +114,7 @@ class SamplerOptions(BaseModel):
         description="Stop once another round should improve the best by less, or the budget "
         "cannot pay it.",
     )
-    warm_start: list[str] | None = Field(
+    warm_start: Annotated[list[str] | None, BeforeValidator(_listed)] = Field(
         default=None,
         max_length=MOST_WARM,
         description="Run ids (their 5 best), workflow ids, sources or absolute .py paths that "
@@ -157,14 +162,11 @@ def pools_rounds(options: SearchOptions) -> bool:
 
 
 def parse_options(values: dict[str, JsonValue]) -> SamplerOptions:
-    """Checks options that come from a file or the command line; a list may be one string there.
+    """Checks options that come from a file or the command line.
 
     Raises:
         InputError: One sentence naming the option and what it takes.
     """
-    named = values.get("warm_start")
-    if isinstance(named, str):
-        values = {**values, "warm_start": [named]}
     try:
         return SamplerOptions.model_validate(values)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from fakes.mcp_sessions import WORKFLOW, Arguments, call, refusal, settled, task
 
 GOLDEN = Path(__file__).with_name("tools.json")
 PROPOSAL_TOOLS = {"next_proposals", "submit_proposals", "submit_workflow"}
-MOST_TOKENS = 10_500
+MOST_TOKENS = 10_600
 
 
 async def listed(client: Client) -> list[dict[str, JsonValue]]:
