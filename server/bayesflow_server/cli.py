@@ -1,8 +1,8 @@
 """`bayesflow-mcp`: an MCP server without arguments, and the commands of a terminal.
 
-The commands and their help stand in `terminal.teaching` and `terminal.flags`, the exit codes in
-`terminal.exit_codes`. Heavy imports wait for the command that needs them: most often, this is the
-MCP server.
+`terminal.teaching` says what the commands are, `terminal.flags` what they take,
+`terminal.exit_codes` how they end. Heavy imports wait for the command that needs them: most often,
+this is the MCP server.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from bayesflow_server.errors import ServerError
 from bayesflow_server.settings import Settings, read_settings
+from bayesflow_server.terminal.command_line import read_command_line
 from bayesflow_server.terminal.exit_codes import INTERRUPTED, UNFINISHED, code_of
-from bayesflow_server.terminal.flags import SERVING, read_command_line
+from bayesflow_server.terminal.flags import SERVING
 from bayesflow_server.terminal.screen import printable
 
 if TYPE_CHECKING:

@@ -91,6 +91,7 @@ class Housekeeper:
     def __init__(self, path: Path) -> None:
         """Opens a database that `Store.open` has opened before, so it is checked and migrated."""
         self._path = path
+        self._size = _size(path)
         with self._explained():
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             # Everything that refers to a run goes with it, and a workflow only if nothing refers
@@ -161,13 +162,12 @@ class Housekeeper:
         """Gives free space back to the disk; other processes cannot write meanwhile.
 
         Returns:
-            By how many bytes the file became smaller.
+            By how many bytes the database became smaller since it was opened here.
         """
-        before = _size(self._path)
         with self._explained():
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return max(before - _size(self._path), 0)
+        return max(self._size - _size(self._path), 0)
 
     def __enter__(self) -> Self:
         return self

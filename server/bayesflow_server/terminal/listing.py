@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["list_runs"]
 
 _PAGE: Final = 100
-_NAME: Final = 60
-_REASON: Final = 200
+_TEXT: Final = 200
 _STYLES: Final = {
     "finished": "green",
     "running": "cyan",
@@ -94,18 +93,20 @@ def _table(listed: Sequence[dict[str, object]], *, wide: bool) -> "Table":
     table = Table()
     for name in ("run", "begun", "status", "test"):
         table.add_column(name, no_wrap=True, justify="right" if name == "test" else "left")
-    for name in ("executor", "name", "reason")[: 3 if wide else 2]:
-        table.add_column(name, overflow="fold")
+    # A line for each run: what does not fit is told by `show`.
+    for name in ("executor", "name", "reason") if wide else ("name",):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for one in listed:
         status, score = str(one["status"]), one["test_score"]
-        cells = (
+        cells = [
             cell(one["run_id"]),
             date(float(str(one["created"])))[0 if wide else 5 :],
             cell(status.replace("waiting_for_client", "waiting"), style=_STYLES.get(status, "")),
             "" if score is None else f"{score:.3f}",
-            cell(one["executor"], _NAME),
-            cell(one["name"] or "", _NAME),
-            cell(one["reason"] or "", _REASON),
-        )
-        table.add_row(*cells[: len(table.columns)])
+        ]
+        if wide:
+            texts = (one["executor"], one["name"] or "", one["reason"] or "")
+        else:
+            texts = (one["name"] or one["executor"],)
+        table.add_row(*cells, *(cell(text, _TEXT) for text in texts))
     return table

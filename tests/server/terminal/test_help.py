@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bayesflow_server.terminal.command_line import read_command_line
 from bayesflow_server.terminal.exit_codes import MEANINGS
-from bayesflow_server.terminal.flags import read_command_line
 from bayesflow_server.terminal.teaching import CONNECT, FIRST, GROUPS, LESSONS
 from fakes.command_line import Command
 

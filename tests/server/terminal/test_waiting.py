@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @contextmanager
 def started(
     db: Path, script: Path, *arguments: object
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """A command in a process of its own, and the first line that it prints."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bayesflow_server", "--db", str(db), *map(str, arguments)],
