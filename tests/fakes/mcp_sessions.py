@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
@@ -19,6 +20,7 @@ import bayesflow_server
 __all__ = [
     "WORKFLOW",
     "Arguments",
+    "FinishedRun",
     "Object",
     "call",
     "connected",
@@ -34,6 +36,14 @@ __all__ = [
 
 Object = dict[str, JsonValue]
 Arguments = dict[str, object]
+
+
+class FinishedRun(NamedTuple):
+    """A run that has ended well, and where it is kept."""
+
+    run_id: str
+    database: Path
+
 
 WORKFLOW = """\
 class Workflow:

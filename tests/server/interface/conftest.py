@@ -2,7 +2,6 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from mcp import Client
@@ -10,16 +9,17 @@ from mcp import Client
 from bayesflow_server.app import Application
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.settings import Settings
-from fakes.mcp_sessions import call, connected, settled, task_arguments, write_rows, write_script
+from fakes.mcp_sessions import (
+    FinishedRun,
+    call,
+    connected,
+    settled,
+    task_arguments,
+    write_rows,
+    write_script,
+)
 
 WIRES = ("auto", "legacy")
-
-
-class FinishedRun(NamedTuple):
-    """A run that has ended well, and where it is kept."""
-
-    run_id: str
-    database: Path
 
 
 @pytest.fixture
