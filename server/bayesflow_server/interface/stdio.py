@@ -18,7 +18,7 @@ from bayesflow_server.interface.backend import ClosingBackend
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.interface.toolset import Narrowing
 from bayesflow_server.interface.wire import mended_stdin
-from bayesflow_server.scheduling import event_loop_factory
+from bayesflow_server.scheduling import event_loop_factory, in_background
 from bayesflow_server.settings import Settings
 
 __all__ = ["serve"]
@@ -52,7 +52,7 @@ async def _serve(server: BayesFlowServer, backend: ClosingBackend, *, adopts: bo
     if adopts:
         answered = asyncio.Event()
         server.middleware.append(_noting(answered))
-        tasks.append(asyncio.create_task(_adopt_runs(backend, answered)))
+        tasks.append(in_background(_adopt_runs(backend, answered)))
     serving = asyncio.create_task(server.run_stdio_async())
     async with backend:
         await asyncio.wait([serving, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
