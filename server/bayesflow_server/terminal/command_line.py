@@ -6,7 +6,6 @@ commands whose names occur in the arguments.
 
 import argparse
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -44,6 +43,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal, within reason."""
 
     def __init__(self, prog: str) -> None:
+        import shutil  # with several archive formats: not before help is asked for
+
         width = min(shutil.get_terminal_size().columns - 2, _WIDEST)
         super().__init__(prog, max_help_position=26, width=width)
 
@@ -88,7 +89,12 @@ def _parsers(given: Sequence[str]) -> tuple[_Parser, dict[str, _Parser]]:
     add_serving(parser)
     add_shared(parser, None)
     listed = parser.add_subparsers(
-        dest="command", metavar="COMMAND", parser_class=_Parser, help=argparse.SUPPRESS
+        # With a name, so that no usage need be formatted to make one.
+        prog=_PROGRAM,
+        dest="command",
+        metavar="COMMAND",
+        parser_class=_Parser,
+        help=argparse.SUPPRESS,
     )
     commands: dict[str, _Parser] = {}
     for name, lesson in LESSONS.items():

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Final, TypeAlias
 
 from bayesflow_server.terminal.bench_flags import add_bench_flags
@@ -36,6 +35,8 @@ def add_flags(command: str, parser: _Parser) -> None:
 
 def meant(given: str, known: Sequence[str]) -> str:
     """Asks whether the known name that is nearest to a given one was meant; empty if none is."""
+    from difflib import get_close_matches  # only where something is wrong
+
     begun = [name for name in known if name.startswith(given)] if len(given) > 3 else []
     close = get_close_matches(given, begun or known, n=1, cutoff=0.3 if begun else 0.6)
     return f"; did you mean {close[0]}?" if close else ""

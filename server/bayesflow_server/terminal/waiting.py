@@ -42,6 +42,9 @@ def wait(settings: Settings, asked: str, *, timeout: float | None, as_json: bool
                     await follow(console, service, run_id, left)
             except TimeoutError:
                 pass
+            except asyncio.CancelledError:
+                say(console, f"You no longer wait; {run_id} goes on.")
+                raise
             result = await load_result(service, run_id)
         at_work = result.status in _AT_WORK
         if as_json or not at_work:

@@ -1,9 +1,12 @@
 """Pruning and copying a database, while others use it."""
 
+import asyncio
 import os
 import sqlite3
 import stat
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from bayesflow_server.store.records import (
     WorkflowRecord,
 )
 
+CHILD = Path(__file__).with_name("child.py")
 # Invariant: every table of the file with a row that belongs to one run.
 TABLES = (
     "runs",
@@ -128,7 +132,7 @@ async def test_a_pruned_run_leaves_nothing_behind(store: Store, path: Path) -> N
 
 async def test_what_another_run_refers_to_stays(store: Store, path: Path) -> None:
     gone = await fill(store, "run_a", "wf_1", "wf_2")
-    await fill(store, "run_b", "wf_2", "wf_3")
+    await fill(store, "run_b", "wf_9", "wf_2", "wf_3")
     await evaluate(store, "eval_1", "wf_1")
     await evaluate(store, "eval_2", "wf_2")
     await store.put_workflow(WorkflowRecord("wf_own", "source", "[]"))
@@ -138,7 +142,7 @@ async def test_what_another_run_refers_to_stays(store: Store, path: Path) -> Non
         assert keeper.delete_workflows() == 1  # wf_1 alone
         assert keeper.give_back() >= 0
     assert await store.run("run_a") is None
-    assert [row.entry.workflow_id for row in await store.pool("run_b")] == ["wf_2", "wf_3"]
+    assert [row.entry.workflow_id for row in await store.pool("run_b")] == ["wf_9", "wf_2", "wf_3"]
     assert await store.evaluation("eval_1") is None
     assert await store.evaluation("eval_2") is not None
     assert await store.evaluation("eval_own") is not None
@@ -203,6 +207,38 @@ async def test_pruning_gives_the_space_back_while_others_have_the_file_open(
     assert await store.run("run_a") == record
     await store.update_run("run_a", status="paused")
     assert mode(path) == 0o600
+
+
+async def test_another_process_writes_while_runs_are_pruned_and_the_file_is_copied(
+    store: Store, path: Path, tmp_path: Path
+) -> None:
+    await store.create_run(NewRun("run", "{}", "hash"), [])
+    records = [await fill(store, f"run_{number}", "wf_1", "wf_2") for number in range(20)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(CHILD), "write", str(path), "other"),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    with Housekeeper(path) as keeper:
+        for record in records:
+            assert await asyncio.to_thread(deletion(path, record))
+        keeper.delete_workflows()
+        keeper.give_back()
+    copied = copy_database(path, tmp_path / "copy")
+    assert await child.wait() == 0
+    assert copied.runs == 1
+    assert len(await store.draws("run")) == 300
+
+
+def deletion(path: Path, record: RunRecord) -> Callable[[], bool]:
+    """A deletion of a run on a connection of its own, in whatever thread."""
+
+    def delete() -> bool:
+        with Housekeeper(path) as keeper:
+            return keeper.delete_run(record)
+
+    return delete
 
 
 async def test_a_database_that_stays_locked_is_one_sentence_and_nothing_goes(
