@@ -293,9 +293,9 @@ def _no_posterior(pool: StoredPool) -> str:
     full = [one for one in map(_round, pool.rounds) if one.full]
     if not full:
         return "no round is scored on every validation row yet"
-    if not any(one.draws for one in full):
-        return "every particle of the fully scored rounds descends from a refinement"
-    return "the fully scored rounds leave no draw of the prior a weight above zero"
+    if not any(one.draws for one in (full if pool.pool_rounds else full[-1:])):
+        return "every particle that counts descends from a refinement"
+    return "no draw of the prior has a weight above zero"
 
 
 # --- cost -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """How every plot looks, and the one way a picture is made: Agg, no pyplot, no display, bytes out.
 
-A picture has at most 256 colours, which keeps it a quarter of the size.
+A picture has at most 256 colours, which keeps it a quarter of the size: fewer where it is crowded.
 
 The palette is Okabe and Ito's, which stays apart for colour-blind readers; each colour comes with a
 shape of its own. Text from users and models is drawn as it is, on one line, cut, never as formulae.
@@ -11,16 +11,20 @@ shape of its own. Text from users and models is drawn as it is, on one line, cut
 
 import io
 import threading
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, cast
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
 
 from bayesflow_server.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 __all__ = [
@@ -52,6 +56,9 @@ LIGHT: Final = "#D9D9D9"
 _WIDTH_INCHES: Final = 8.0
 _DPI: Final = 150
 _FONT: Final = "DejaVu Sans"  # comes with matplotlib
+_COLOURS: Final = (256, 64, 24)
+_MOST_BYTES: Final = 200_000
+_CUT: Final = "…"
 _MISSING: Final = "\N{WHITE SQUARE}"
 # matplotlib's settings belong to the process, so one picture at a time.
 _DRAWING: Final = threading.Lock()
@@ -84,32 +91,51 @@ def picture(draw: Callable[["Figure"], None], height: float = 5.0) -> bytes:
         draw: Adds axes and what is on them.
         height: Of the figure, in units of 150 pixels.
     """
-    # Imported here: matplotlib (with Pillow) belongs to an extra and takes most of a second.
+    # Imported here: matplotlib (and NumPy and Pillow with it) belongs to an extra and takes long.
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
-    full, png = io.BytesIO(), io.BytesIO()
+    full = png = io.BytesIO()
     with _DRAWING, mpl.rc_context(_style()):
         figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)  # makes itself the figure's own
         draw(figure)
         figure.savefig(full, format="png")
-    _reduced(Image.open(full).convert("RGB")).save(png, "PNG", optimize=True)
+    image = Image.open(full).convert("RGB")
+    for colours in _COLOURS:
+        png = io.BytesIO()
+        _reduced(image, colours).save(png, "PNG", optimize=True)
+        if png.tell() <= _MOST_BYTES:
+            break
     return png.getvalue()
 
 
-def _reduced(image: "Image") -> "Image":
-    """The image in its 256 most frequent colours: white stays white, edges stay smooth."""
+def _reduced(image: "Image", colours: int) -> "Image":
+    """The image in its most frequent colours, every other pixel in the nearest of them.
+
+    Pillow's own reductions turn white to grey.
+    """
+    import numpy as np
     from PIL import Image
 
-    pixels = image.width * image.height
-    counted = cast("list[tuple[int, tuple[int, int, int]]]", image.getcolors(pixels))
-    frequent = sorted(counted, key=lambda one: (-one[0], one[1]))[:256]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in frequent for part in colour])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    rgb = np.asarray(image, dtype=np.int64)
+    packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+    found, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    kept = found[np.argsort(-counts, kind="stable")[:colours]]
+    # |x - y|² less |x|², which is the same for every y.
+    every, few = _channels(found), _channels(kept)
+    nearest = np.argmin((few**2).sum(axis=1) - 2 * every @ few.T, axis=1).astype(np.uint8)
+    reduced = Image.fromarray(nearest[inverse].reshape(packed.shape))
+    reduced.putpalette(few.astype(np.uint8).tobytes())
+    return reduced
+
+
+def _channels(packed: "NDArray[np.int64]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1).astype(float)
 
 
 def _style() -> "dict[RcKeyType, object]":
@@ -133,24 +159,34 @@ def _style() -> "dict[RcKeyType, object]":
 
 
 def plain(text: str, most: int) -> str:
-    """Text of a user or model on one line of at most `most` characters that the font can draw.
+    """Text of a user or model on one line, of glyphs there are, as wide as `most` letters at most.
 
     Draw it with `parse_math=False`: a `$` in it is a dollar.
     """
-    given = text[: 4 * most]
-    spaced = "".join(one if one.isprintable() else " " for one in given)
-    line = " ".join(spaced.split())
-    known = _glyphs()
-    drawn = "".join(one if ord(one) in known else _MISSING for one in line)
-    if len(drawn) <= most and len(given) == len(text):
+    given = unicodedata.normalize("NFC", text[: 4 * most])
+    # Marks without a letter of their own pile up, out of the line.
+    letters = (one for one in given if not unicodedata.category(one).startswith("M"))
+    line = " ".join("".join(one if one.isprintable() else " " for one in letters).split())
+    widths = _widths()
+    drawn = "".join(one if ord(one) in widths else _MISSING for one in line)
+    ends = list(accumulate(widths[ord(one)] for one in drawn))
+    if len(text) <= 4 * most and len(drawn) <= most and not (ends and ends[-1] > most):
         return drawn
-    return drawn[: most - 1].rstrip() + "…"
+    room = most - widths[ord(_CUT)]
+    fitting = sum(end <= room for end in ends[: most - 1])
+    return drawn[:fitting].rstrip() + _CUT
 
 
 @cache
-def _glyphs() -> frozenset[int]:
-    """What the font can draw; a glyph it lacks would be a warning for each."""
+def _widths() -> dict[int, float]:
+    """What the font can draw, each glyph's width over that of an `a`.
+
+    A glyph that it lacks would be a warning.
+    """
     from matplotlib.font_manager import findfont
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(findfont(_FONT)).get_charmap())
+    font = FT2Font(findfont(_FONT))
+    font.set_size(72, 72)
+    mean = font.load_char(ord("a")).linearHoriAdvance
+    return {code: font.load_char(code).linearHoriAdvance / mean for code in font.get_charmap()}
