@@ -275,5 +275,6 @@ def _next(answer_id: str, *, ended: bool, found: bool) -> str:
     if found:
         return "Use the answer; run_workflow takes the next input."
     return (
-        "Mend what `reason` says, or pass a larger `budget`, then ask again: what was paid stays."
+        "Mend what `reason` says, or pass a larger `budget`, then run_workflow again: what was "
+        "paid stays."
     )

@@ -12,7 +12,7 @@ from bayesflow_server.excerpt import ERROR, excerpt
 from bayesflow_server.interface.arguments import RunId, WaitSeconds
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.progress import progress_of, run_steps
-from bayesflow_server.interface.run_state import Status
+from bayesflow_server.interface.run_state import AnyStatus, Status
 from bayesflow_server.interface.tool import make_tool
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = ["Answer", "AnswersTaken", "ProposalTools", "ProposalsGiven", "Workflo
 _HAND_OVER: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
 )
+_HAND_IN: Final = _HAND_OVER.model_copy(update={"idempotent_hint": True})
 _LONGEST_SOURCE: Final = 100_000
 _LONGEST_NOTE: Final = 2_000
 _ACTIVE: Final = ("queued", "running", "waiting_for_client")
@@ -47,7 +48,7 @@ class ProposalsGiven(BaseModel):
     """Questions to answer."""
 
     run_id: str
-    status: Status
+    status: AnyStatus
     proposals: list[Proposal]
     open_total: int
     next: str
@@ -74,7 +75,7 @@ class AnswersTaken(BaseModel):
     """What became of the answers, in order."""
 
     run_id: str
-    status: Status
+    status: AnyStatus
     answers: list[AnswerTaken]
     open_total: int
     next: str
@@ -84,7 +85,7 @@ class WorkflowTaken(BaseModel):
     """A workflow that was handed in."""
 
     run_id: str
-    status: Status
+    status: AnyStatus
     workflow_id: str
     accepted: bool
     note: str
@@ -101,8 +102,8 @@ class ProposalTools:
         """What the server registers."""
         return [
             make_tool(self.next_proposals, "Fetch a run's questions", _HAND_OVER),
-            make_tool(self.submit_proposals, "Answer a run's questions", _HAND_OVER),
-            make_tool(self.submit_workflow, "Hand in a workflow", _HAND_OVER),
+            make_tool(self.submit_proposals, "Answer a run's questions", _HAND_IN),
+            make_tool(self.submit_workflow, "Hand in a workflow", _HAND_IN),
         ]
 
     async def next_proposals(

@@ -1,6 +1,6 @@
 """A run's state as clients see it: what it does, has spent and found, and what to call next."""
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
     from bayesflow_server.store.records import RunRecord
 
-__all__ = ["WORKING", "RunState", "Status", "next_step", "reason_of", "run_state"]
+__all__ = ["WORKING", "AnyStatus", "RunState", "Status", "next_step", "reason_of", "run_state"]
 
 Status = Literal[
     "queued",
@@ -25,6 +25,8 @@ Status = Literal[
     "finished",
     "failed",
 ]
+# The statuses are listed once, at get_run.
+AnyStatus: TypeAlias = Annotated[Status, WithJsonSchema({"type": "string"})]
 WORKING: Final = ("queued", "running")
 _LONGEST_NAME: Final = 200
 

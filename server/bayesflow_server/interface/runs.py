@@ -28,6 +28,7 @@ from bayesflow_server.interface.paging import first_that_fit
 from bayesflow_server.interface.progress import phase_of, progress_of, run_steps
 from bayesflow_server.interface.run_state import (
     WORKING,
+    AnyStatus,
     RunState,
     Status,
     next_step,
@@ -56,7 +57,7 @@ class RunChange(BaseModel):
     """A run that was stopped or goes on."""
 
     run_id: str
-    status: Status
+    status: AnyStatus
     reason: str | None
     revision: int
     next: str
@@ -67,7 +68,7 @@ class ListedRun(BaseModel):
 
     run_id: str
     name: str | None
-    status: Status
+    status: AnyStatus
     executor: str
     created: str = Field(description="UTC, ISO 8601.")
     test_score: float | None
