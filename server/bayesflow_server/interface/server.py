@@ -44,6 +44,8 @@ from bayesflow_server.excerpt import excerpt
 from bayesflow_server.interface.addresses import is_ours
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.instructions import instructions_for
+from bayesflow_server.interface.stored_tasks import StoredTasks
+from bayesflow_server.interface.tasks_extension import TASKS, TasksExtension
 from bayesflow_server.interface.toolset import Narrowing, make_tools
 from bayesflow_server.interface.updates import UpdateBus, Updates
 
@@ -90,7 +92,7 @@ class BayesFlowServer(MCPServer[object]):
             backend: Gives the tools their services; the caller closes it when serving has ended.
             log_level: Of the log on stderr.
             narrowing: Which tools are offered; instructions and prompts speak of no other.
-            extensions: Further protocol extensions.
+            extensions: Further protocol extensions; tasks of another source replace ours.
 
         Raises:
             InputError: `narrowing` names what is no tool, or leaves none.
@@ -103,7 +105,7 @@ class BayesFlowServer(MCPServer[object]):
             version=VERSION,
             instructions=instructions_for(narrowing.offered()),
             log_level=log_level,
-            extensions=extensions,
+            extensions=_with_tasks(backend, extensions),
             subscriptions=bus,
             lifespan=_life,
         )
@@ -313,3 +315,9 @@ async def _life(server: MCPServer[object]) -> AsyncGenerator[object]:
     yield {}
     assert isinstance(server, BayesFlowServer)
     await server.settle()
+
+
+def _with_tasks(backend: Backend, extensions: Sequence[Extension]) -> Sequence[Extension]:
+    if any(extension.identifier == TASKS for extension in extensions):
+        return extensions
+    return (TasksExtension(StoredTasks(backend)), *extensions)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.spec import RunSpec
     from bayesflow_server.runs.starting import StartedRun
 
-__all__ = ["RunStarted", "StartTool"]
+__all__ = ["RunStarted", "StartTool", "run_started"]
 
 _LONGEST_TEXT: Final = 100_000
 # Of a warning or a guess, and of all of them as JSON.
@@ -223,7 +223,7 @@ class StartTool:
             service = await self._backend.runs()
             known = await known_run(request, service.workplace)
             if known is not None:
-                return _started(await started_run(known, service.workplace), service)
+                return run_started(await started_run(known, service.workplace), service)
             prepared = await prepare(request, service.workplace)
         asks = await ask_user(
             context,
@@ -231,10 +231,11 @@ class StartTool:
             above=self._backend.confirm_above,
             confirmed=confirmed,
         )
-        return asks or _started(await service.begin(request, prepared), service)
+        return asks or run_started(await service.begin(request, prepared), service)
 
 
-def _started(started: "StartedRun", service: "RunService") -> RunStarted:
+def run_started(started: "StartedRun", service: "RunService") -> RunStarted:
+    """A run as its start tells of it."""
     spec, expected, run_id = started.spec, started.estimate, started.record.run_id
     pinned = json.loads(spec.model_dump_json(include={"scorer", "options"}))
     return RunStarted(
