@@ -142,10 +142,10 @@ def fitting(draw: st.DrawFn, tool: str) -> dict[str, object]:
     required = schema.get("required", [])
     assert isinstance(required, list)
     for name in _properties(tool):
-        choice = draw(st.integers(0, 4))
+        choice = draw(st.integers(0, 7))
         if name in _REAL and choice >= 2:
             arguments[name] = draw(_REAL[name])
-        elif choice and name not in required:
+        elif choice >= 1 and name not in required:
             arguments.pop(name, None)
     return _small(tool, arguments)
 

@@ -18,7 +18,7 @@ from typing import Self
 
 from fakes.mcp_sessions import Arguments, Object, server_command
 
-__all__ = ["HELLO", "ServerProcess", "is_running"]
+__all__ = ["ABOUT_EACH", "HELLO", "ServerProcess", "is_running"]
 
 _PATIENCE = 30.0
 
@@ -31,9 +31,15 @@ HELLO: Arguments = {
     },
 }
 
+ABOUT_EACH: Arguments = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "0"},
+}
+
 
 class ServerProcess:
-    """A server over stdin and stdout, initialized by the older handshake. A context manager.
+    """A server over stdin and stdout, by the older handshake or without one. A context manager.
 
     Attributes:
         process: The process.
@@ -48,7 +54,9 @@ class ServerProcess:
         *,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        modern: bool = False,
         flags: Sequence[str] = (),
+        user: int | None = None,
     ) -> None:
         """Starts it.
 
@@ -57,7 +65,9 @@ class ServerProcess:
             script: What the scripted model answers.
             environment: Further variables.
             log: Where its stderr goes; without one it must say little, or it comes to a stop.
+            modern: Speak the newer revision, where each request says what the handshake said.
             flags: Further words of its command line.
+            user: Whose process it is, if not ours.
         """
         command = server_command(db, script)
         with ExitStack() as opened:
@@ -69,12 +79,16 @@ class ServerProcess:
                 stderr=stderr,
                 env=dict(command.env or {}) | dict(environment or {}),
                 cwd=db.parent,
+                user=user,
             )
         self.notifications: list[Object] = []
         self.said: list[bytes] = []
         self._number = 0
+        self._modern = modern
 
     def __enter__(self) -> Self:
+        if self._modern:
+            return self
         self._answer(HELLO)
         self._send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return self
@@ -94,7 +108,8 @@ class ServerProcess:
 
     def request(self, method: str, params: Mapping[str, object]) -> Object:
         """The result of a request; every line on stdout must be a message."""
-        return self._answer({"method": method, "params": dict(params)})
+        about = {"_meta": ABOUT_EACH} if self._modern else {}
+        return self._answer({"method": method, "params": dict(params) | about})
 
     def tell(self, method: str, params: Mapping[str, object]) -> None:
         """Sends a request whose answer nobody waits for."""

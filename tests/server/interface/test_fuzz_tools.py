@@ -18,7 +18,7 @@ from fakes.mcp_sessions import FinishedRun, write_script
 
 Drawer: TypeAlias = Callable[[str], st.SearchStrategy[dict[str, object]]]
 
-FEW: Final = 12
+FEW: Final = 20
 MANY: Final = 150
 _ASKED: Final = os.environ.get("BAYESFLOW_FUZZ_EXAMPLES")
 
