@@ -10,6 +10,7 @@ from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 
 from bayesflow_server.app import Application
+from bayesflow_server.errors import StoreError
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.interface.updates import WATCHER
 from bayesflow_server.interface.uris import RUNS, events_uri, pool_uri, run_uri, workflow_uri
@@ -142,6 +143,42 @@ async def test_the_last_to_unsubscribe_ends_the_looking(
         assert len(watchers()) == 1
         await elsewhere.update_run(finished, phase=None)
         await ear.until(run)
+
+
+async def test_each_session_hears_what_it_asked_for(
+    application: Application, finished: str, elsewhere: Store
+) -> None:
+    run, events = run_uri(finished), events_uri(finished)
+    server = BayesFlowServer(application)
+    async with (
+        listener(server, "legacy", [run, events]) as both,
+        listener(server, "legacy", [run]) as one,
+    ):
+        await unsubscribe(both.client, run)
+        await elsewhere.update_run(finished, status="failed", reason="a test says so")
+        assert await one.until(run) == [run]
+        assert await both.until(events) == [events]
+        await elsewhere.update_run(finished, phase=None)
+        assert await one.until(run) == [run]
+        assert both.heard == []
+
+
+async def test_a_subscription_that_failed_leaves_nothing_behind(
+    application: Application, finished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(store: Store, run_id: str) -> int:
+        raise StoreError("The disk is gone.")
+
+    server = BayesFlowServer(application)
+    async with Client(server, mode="legacy") as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "last_event", fails)
+            with pytest.raises(MCPError, match="The disk is gone"):
+                await subscribe(client, events_uri(finished))
+        await subscribe(client, RUNS)
+        await unsubscribe(client, RUNS)
+        await server.settle()
+        assert not watchers()
 
 
 async def test_a_session_that_goes_without_a_word_is_forgotten(

@@ -40,6 +40,7 @@ async def test_a_change_is_told_once(service: RunService) -> None:
     assert await changed(watch, RUN, EVENTS, RUNS, LIST) == []
     await service.workplace.store.create_run(NewRun("run_b", '{"executor": "x"}', "b"), [])
     assert await changed(watch, RUNS, LIST) == [ResourceUpdated(RUNS), ResourcesListChanged()]
+    assert await changed(Watch(service), RUN, RUNS) == []  # what was never seen has not changed
 
 
 async def test_who_begins_later_takes_no_change_from_who_listens_already(
