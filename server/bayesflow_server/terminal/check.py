@@ -149,7 +149,8 @@ def _print(
 
 
 def _rows(found: TaskCheck) -> Table:
-    table = Table(title="Rows as a workflow will see them, and the answer that it will not")
+    title = "Rows as a workflow will see them, and the answer that it will not"
+    table = Table(title=title, title_justify="left")
     table.add_column("split", no_wrap=True)
     for name in ("input", "expected"):
         table.add_column(name, overflow="fold", ratio=3 if name == "input" else 1)
@@ -206,7 +207,7 @@ def _graded(grading: Grading) -> str:
 
 
 def _costs(expected: Estimate) -> Table:
-    table = Table(title="What a run may take at most")
+    table = Table(title="What a run may take at most", title_justify="left")
     for name in ("", "model", "calls", "tokens", "USD", "minutes"):
         table.add_column(name, justify="left" if name in ("", "model") else "right")
     for part in expected.parts:

@@ -73,7 +73,14 @@ def say(console: "Console", line: str, style: str = "", *, whole: bool = False) 
     from rich.text import Text
 
     text = Text(_plain(line), style=style)
-    console.print(text, soft_wrap=whole or not console.is_terminal)
+    indent = len(text.plain) - len(text.plain.lstrip(" "))
+    if whole or not console.is_terminal or indent == 0:
+        console.print(text, soft_wrap=whole or not console.is_terminal)
+        return
+    from rich.padding import Padding
+
+    # What is broken goes on below its beginning.
+    console.print(Padding(text[indent:], (0, 0, 0, indent), expand=False))
 
 
 def cell(text: object, most: int | None = None, style: str = "") -> str:

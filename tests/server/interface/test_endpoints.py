@@ -73,7 +73,7 @@ async def elsewhere() -> AsyncGenerator[HttpServer, None]:
 
 @pytest.fixture
 async def client(
-    tmp_path: Path, elsewhere: HttpServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, elsewhere: HttpServer, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> AsyncGenerator[Client, None]:
     """A client of a server that knows one endpoint, where nobody listens."""
     for name in ("LAB_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
@@ -83,7 +83,7 @@ async def client(
     )
     async with (
         Application(settings) as application,
-        connected(Client(BayesFlowServer(application))) as client,
+        connected(Client(BayesFlowServer(application), mode=wire)) as client,
     ):
         yield client
         assert (await call(client, "list_runs", {}))["runs"] == []
@@ -235,7 +235,7 @@ async def test_the_command_line_runs_a_task_with_endpoints_of_the_users_own(
     code, out, err = await command_line(tmp_path, *resume, "--calls", "500")
     assert code == 0, err
     code, out, err = await command_line(tmp_path, "run", "task.toml", *models)
-    assert (code, out) == (2, "")
+    assert (code, out) == (3, "")
     assert "Unknown model 'chat:executor': write anthropic:MODEL" in err
 
 
