@@ -102,7 +102,7 @@ def picture(draw: Callable[["Figure"], None], height: float = 5.0) -> bytes:
         figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)  # makes itself the figure's own
         draw(figure)
-        figure.savefig(full, format="png")
+        figure.savefig(full, format="png", pil_kwargs={"compress_level": 0})
     image = Image.open(full).convert("RGB")
     for colours in _COLOURS:
         png = io.BytesIO()

@@ -20,7 +20,7 @@ from bayesflow_server.plots.posterior import (
 )
 from bayesflow_server.plots.rewards import FinalScore, RoundRewards, draw_rewards
 from bayesflow_server.plots.source import read_source
-from fakes.pictures import HOSTILE, KINDS_OF_RUN, check_picture, decoded, run_to_draw
+from fakes.pictures import HOSTILE, check_picture, decoded, run_to_draw
 
 KINDS: tuple[PlotKind, ...] = get_args(PlotKind)
 
@@ -102,15 +102,11 @@ DRAWINGS: dict[str, Callable[[str], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("run", KINDS_OF_RUN)
-async def test_every_kind_of_run_can_be_drawn_in_every_way(tmp_path: Path, run: str) -> None:
-    async with run_to_draw(tmp_path / "runs.sqlite3", run) as (service, run_id):
+async def test_a_run_is_drawn_the_same_every_time(tmp_path: Path) -> None:
+    async with run_to_draw(tmp_path / "runs.sqlite3", "inject") as (service, run_id):
         source = await read_source(service, run_id)
     pictures = [draw_plot(source, kind) for kind in KINDS]
-    for plot in pictures:
-        check_picture(plot.png)
-    if run == "inject":
-        assert [draw_plot(source, kind) for kind in KINDS] == pictures
+    assert [draw_plot(source, kind) for kind in KINDS] == pictures
     assert len({plot.png for plot in pictures}) == len(KINDS)
 
 

@@ -43,7 +43,7 @@ def test_a_users_own_matplotlib_settings_change_nothing() -> None:
 def test_threads_that_draw_at_once_draw_the_same() -> None:
     drawn = [RoundRewards(1, 0.1, 0.2, 0.3, 4)]
     with ThreadPoolExecutor(4) as pool:
-        pictures = set(pool.map(draw_rewards, [drawn] * 8, [()] * 8, ["again"] * 8))
+        pictures = set(pool.map(draw_rewards, [drawn] * 4, [()] * 4, ["again"] * 4))
     assert pictures == {draw_rewards(drawn, [], "again")}
 
 
