@@ -56,7 +56,6 @@ class ServerProcess:
         log: Path | None = None,
         modern: bool = False,
         flags: Sequence[str] = (),
-        user: int | None = None,
     ) -> None:
         """Starts it.
 
@@ -67,7 +66,6 @@ class ServerProcess:
             log: Where its stderr goes; without one it must say little, or it comes to a stop.
             modern: Speak the newer revision, where each request says what the handshake said.
             flags: Further words of its command line.
-            user: Whose process it is, if not ours.
         """
         command = server_command(db, script)
         with ExitStack() as opened:
@@ -79,7 +77,6 @@ class ServerProcess:
                 stderr=stderr,
                 env=dict(command.env or {}) | dict(environment or {}),
                 cwd=db.parent,
-                user=user,
             )
         self.notifications: list[Object] = []
         self.said: list[bytes] = []

@@ -162,7 +162,7 @@ class RunService(Observer):
     async def take(self, run: UnfinishedRun, *, unasked: bool) -> asyncio.Task[None] | None:
         """Goes on with a run that nobody works on; returns its sitting, or None if others do."""
         async with self._claiming:
-            if self.works_on(run.run_id):
+            if self.works_on(run.run_id) or run.run_id in self.standing.unwritten:
                 return None
             await self._begin(run.run_id, run.owner, (run.status,), unasked=unasked)
             return self._tasks[run.run_id] if self.works_on(run.run_id) else None
@@ -184,7 +184,8 @@ class RunService(Observer):
         """Waits until a sitting that is stopping, here or elsewhere, has given the run back."""
         record = await self.record(run_id)
         task = self._tasks.get(run_id)
-        if task is not None and record.status not in ACTIVE:
+        stopping = record.status not in ACTIVE or run_id in self.standing.unwritten
+        if task is not None and stopping:
             await asyncio.wait([task])
             record = await self.record(run_id)
         deadline = time.monotonic() + _LET_GO_SECONDS
@@ -214,6 +215,7 @@ class RunService(Observer):
             run_id, owner, from_owner=previous, statuses=statuses, unasked=unasked
         )
         if taken:
+            self.standing.unwritten.pop(run_id, None)
             self._tasks[run_id] = in_background(self._sit(await self.record(run_id)))
 
     # --- observe ----------------------------------------------------------------------------
@@ -278,64 +280,62 @@ class RunService(Observer):
         """Sits for the run; however that ends, the store says so."""
         run_id = record.run_id
         watch = asyncio.create_task(self._watch(run_id, asyncio.current_task()))
+        sitting: Sitting | None = None
         try:
-            ending = await self._work(record)
+            sitting = Sitting(self.workplace, record)
+            ending = await self._work(sitting)
             if ending is not None:
-                await self._note(run_id, ending)
+                await self._note(run_id, ending, sitting)
         except asyncio.CancelledError:
             ending = self._stops.get(run_id, Ending("interrupted", _STOPPED))
-            await to_its_end(self._note(run_id, ending))
+            await to_its_end(self._note(run_id, ending, sitting))
             raise
+        except ValueError as error:  # a request that this version does not read
+            await self._note(run_id, ending_of(error), None)
         finally:
             watch.cancel()
             self._stops.pop(run_id, None)
             await to_its_end(self._release(run_id))
 
-    async def _work(self, record: RunRecord) -> Ending | None:
+    async def _work(self, sitting: Sitting) -> Ending | None:
         """The sitting, with every error turned into a status and a reason."""
         ending: Ending | None = None
         try:
-            sitting = Sitting(self.workplace, record)
-            done = False
-            try:
-                await sitting.run()
-                done = True
-            finally:
-                if not done:
-                    await to_its_end(self._write_phase(sitting))
+            await sitting.run()
         except* Exception as group:
             ending = ending_of(group)
             if ending.bug is not None:
-                _LOG.error("run %s failed", record.run_id, exc_info=ending.bug)
+                _LOG.error("run %s failed", sitting.run_id, exc_info=ending.bug)
         return ending
 
-    async def _write_phase(self, sitting: Sitting) -> None:
-        """Puts the last phase on disk, if the run is still ours and the disk takes it."""
-        with contextlib.suppress(StoreError):
-            if (await self.record(sitting.run_id)).owner == self.lease.owner:
-                await sitting.write_phase()
-
-    async def _note(self, run_id: str, ending: Ending) -> None:
+    async def _note(self, run_id: str, ending: Ending, sitting: Sitting | None) -> None:
         """Puts on disk how a sitting ended, if the run is still ours; a cancellation goes first."""
+        unwritten = self.standing.unwritten
         try:
             record = await self.record(run_id)
             if record.owner != self.lease.owner:
+                unwritten.pop(run_id, None)
                 return
             if record.status == "cancelled":
                 ending = Ending("cancelled", _CANCELLED)
-            # A process that stops in order was not ended by its run.
-            in_order = ending.status == "interrupted"
             await self._store.update_run(
                 run_id,
                 status=ending.status,
                 reason=ending.reason,
-                takeovers=0 if in_order else UNSET,
+                phase=sitting.phase() if sitting else UNSET,
+                active_seconds=sitting.budget.seconds if sitting else UNSET,
+                # A process that stops in order was not ended by its run.
+                takeovers=0 if ending.status == "interrupted" else UNSET,
             )
+            unwritten.pop(run_id, None)
         except StoreError as error:
-            # The run stays as it was, without a sitting, and so shows as interrupted.
+            # Here it shows as what it is, and the next beat tries again.
+            unwritten[run_id] = ending
             _LOG.error("run %s stopped (%s: %s): %s", run_id, *ending[:2], error)
 
     async def _release(self, run_id: str) -> None:
+        if run_id in self.standing.unwritten:
+            return
         with contextlib.suppress(StoreError):  # the next beat tries again
             await self._store.release_run(run_id, self.lease.owner)
 
@@ -362,6 +362,8 @@ class RunService(Observer):
     async def _beat_once(self) -> None:
         """Renews the lease of our runs, and gives back those that no sitting works on."""
         async with self._claiming:
+            for run_id, ending in list(self.standing.unwritten.items()):
+                await self._note(run_id, ending, None)
             for run_id in await self._store.heartbeat(self.lease.owner):
                 if not self.works_on(run_id):
                     await self._release(run_id)

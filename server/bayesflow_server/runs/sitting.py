@@ -296,7 +296,7 @@ class Sitting:
             status="finished",
             reason=None,
             outcome=report.model_dump_json(),
-            phase=self._phase(),
+            phase=self.phase(),
             active_seconds=self.budget.seconds,
         )
 
@@ -318,10 +318,10 @@ class Sitting:
         while True:
             started = time.monotonic()
             self._news.clear()
-            phase, waiting = self._phase(), self._open_proposals > 0
+            phase, waiting = self.phase(), self._open_proposals > 0
             with suppress(StoreError):  # only news: the run itself meets a lasting fault
                 if phase != written:
-                    await self.write_phase()
+                    await self._write_phase()
                 if waiting != waited:
                     await self._write_waiting(waiting)
             written, waited = phase, waiting
@@ -335,15 +335,15 @@ class Sitting:
         if owner is not None:
             await self.workplace.store.set_waiting(self.run_id, owner, time.time(), waits=waits)
 
-    async def write_phase(self) -> None:
+    async def _write_phase(self) -> None:
         """Puts the present phase and running time on disk."""
         await self.workplace.store.update_run(
             self.run_id,
-            phase=self._phase(),
+            phase=self.phase(),
             active_seconds=self.budget.seconds,
         )
 
-    def _phase(self) -> str:
+    def phase(self) -> str:
         """The present phase as JSON, with the reason if everything waits."""
         phase = self.progress.phase
         written = self._writing.sentences()

@@ -5,10 +5,11 @@ or that this server is about to begin, as `queued`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bayesflow_server.runs.ending import Ending
 from bayesflow_server.runs.lease import LEASE_SECONDS, Lease, worker_lives
 from bayesflow_server.store.records import RunRecord, RunStatus
 
@@ -42,21 +43,29 @@ class Standing:
         lease: This process's.
         works_on: Whether this process has a sitting of the run.
         adopts: Whether it goes on, unasked, with runs that nobody works on.
+        unwritten: How sittings of this process ended that the disk did not take down yet.
     """
 
     database: Path
     lease: Lease
     works_on: Callable[[str], bool]
     adopts: bool = False
+    unwritten: dict[str, Ending] = field(default_factory=dict[str, Ending])
 
     def status(self, record: RunRecord) -> RunStatus:
         """The run's status; a run whose owner is gone shows as interrupted."""
+        ending = self._unwritten(record)
+        if ending is not None:
+            return ending.status
         if record.status not in ACTIVE or self.is_alive(record) or self._is_due(record):
             return record.status
         return "interrupted"
 
     def reason(self, record: RunRecord) -> str | None:
         """Why the run has its status, for a person."""
+        ending = self._unwritten(record)
+        if ending is not None:
+            return ending.reason
         status = self.status(record)
         if self._is_due(record):
             return _QUEUED if worker_lives(self.database) else _LATE
@@ -84,6 +93,12 @@ class Standing:
         if record.takeovers >= MOST_TAKEOVERS or self.status(record) != "interrupted":
             return False
         return self.adopts or worker_lives(self.database)
+
+    def _unwritten(self, record: RunRecord) -> Ending | None:
+        """How the run's sitting ended here, where the store does not tell."""
+        if record.owner != self.lease.owner or record.status not in ACTIVE:
+            return None
+        return self.unwritten.get(record.run_id)
 
     def _is_due(self, record: RunRecord) -> bool:
         """Whether the run is queued for whoever takes it."""

@@ -13,6 +13,7 @@ from bayesflow_server.errors import (
     ServerError,
     StoreError,
 )
+from bayesflow_server.runs.adoption import Adoption
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.runs.sitting import Sitting
 from fakes.houses import left_over, open_service, settled
@@ -38,7 +39,7 @@ async def test_a_store_that_fails_pauses_the_run_and_not_the_service(
     assert (await settled(service, run_id)).status == "finished"
 
 
-async def test_a_store_that_cannot_even_say_so_leaves_the_run_interrupted_for_everyone(
+async def test_a_store_that_cannot_even_take_that_down_does_so_at_a_later_beat(
     path: Path,
     service: RunService,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,13 +57,16 @@ async def test_a_store_that_cannot_even_say_so_leaves_the_run_interrupted_for_ev
             patch.setattr(store, name, full)
         record = await settled(service, run_id)
         assert record.status == "running"
-        assert service.status(record) == "interrupted"
+        assert (service.status(record), service.reason(record)) == ("paused", "the disk is full")
         assert "the disk is full" in caplog.text
+        assert not await Adoption(service).look()
+        await service._beat_once()  # pyright: ignore[reportPrivateUsage]
+        assert service.status(await service.record(run_id)) == "paused"
     async with open_service(path, FakeModel(answer_addition)) as other:
-        # The first service's lease is alive, but its heart gives the run back.
         await service._beat_once()  # pyright: ignore[reportPrivateUsage]
         record = await other.record(run_id)
-        assert (record.owner, other.status(record)) == (None, "interrupted")
+        assert (record.owner, other.status(record)) == (None, "paused")
+        assert other.reason(record) == service.reason(record) == "the disk is full"
     await asyncio.gather(*(service.resume(run_id) for _ in range(4)))
     assert (await settled(service, run_id)).status == "finished"
     assert sittings == [run_id, run_id]
@@ -74,7 +78,7 @@ async def test_a_phase_that_cannot_be_written_does_not_stop_the_run(
     async def full(_: Sitting) -> None:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(Sitting, "write_phase", full)
+    monkeypatch.setattr(Sitting, "_write_phase", full)
     run_id = (await service.start(request())).record.run_id
     assert (await settled(service, run_id)).status == "finished"
 
