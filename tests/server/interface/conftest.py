@@ -69,8 +69,14 @@ def finished(finished_run: FinishedRun, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=WIRES)
-async def client(application: Application, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+def wire(request: pytest.FixtureRequest) -> str:
+    """Each protocol revision in turn, as a mode of the client."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def client(application: Application, wire: str) -> AsyncIterator[Client]:
     """A client in memory, once on each protocol revision."""
     server = BayesFlowServer(application)
-    async with connected(Client(server, mode=request.param)) as client:
+    async with connected(Client(server, mode=wire)) as client:
         yield client

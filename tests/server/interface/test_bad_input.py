@@ -15,9 +15,9 @@ START = "start_bayesflow_run"
 
 
 @pytest.fixture
-async def client(application: Application) -> AsyncIterator[Client]:
+async def client(application: Application, wire: str) -> AsyncIterator[Client]:
     """A client whose server has no run when the test ends."""
-    async with connected(Client(BayesFlowServer(application))) as client:
+    async with connected(Client(BayesFlowServer(application), mode=wire)) as client:
         yield client
         assert (await call(client, "list_runs", {}))["runs"] == []
 
@@ -228,13 +228,13 @@ async def test_unknown_ids_and_bad_cursors_are_refused(client: Client) -> None:
 
 
 async def test_a_database_that_cannot_be_opened_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> None:
     from bayesflow_server.settings import Settings
 
     (tmp_path / "runs.sqlite3").write_text("this is not a database " * 100)
     async with (
         Application(Settings(db=tmp_path / "runs.sqlite3")) as application,
-        Client(BayesFlowServer(application)) as client,
+        Client(BayesFlowServer(application), mode=wire) as client,
     ):
         assert "runs.sqlite3" in await refusal(client, "list_runs", {})

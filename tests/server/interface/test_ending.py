@@ -21,6 +21,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDS = pytest.mark.parametrize(
     "by", [None, signal.SIGTERM, signal.SIGINT], ids=["EOF", "SIGTERM", "SIGINT"]
 )
+BOTH_WIRES = pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
 
 
 def start_slow_run(server: ServerProcess, folder: Path, calls: Path) -> str:
@@ -40,8 +41,11 @@ def gone(pids: Sequence[int]) -> bool:
 
 
 @LINUX
-def test_an_idle_server_ends_with_its_stdin_and_leaves_nothing(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "runs.sqlite3", None) as server:
+@BOTH_WIRES
+def test_an_idle_server_ends_with_its_stdin_and_leaves_nothing(
+    tmp_path: Path, modern: bool
+) -> None:
+    with ServerProcess(tmp_path / "runs.sqlite3", None, modern=modern) as server:
         assert server.call("list_runs", {})["runs"] == []
         children = server.children()
         assert server.end(by=None) == 0
@@ -55,10 +59,13 @@ def test_an_idle_server_ends_with_its_stdin_and_leaves_nothing(tmp_path: Path) -
 
 @LINUX
 @ENDS
-def test_a_working_server_ends_and_notes_its_run(tmp_path: Path, by: signal.Signals | None) -> None:
+@BOTH_WIRES
+def test_a_working_server_ends_and_notes_its_run(
+    tmp_path: Path, by: signal.Signals | None, modern: bool
+) -> None:
     db, calls = tmp_path / "runs.sqlite3", tmp_path / "calls"
     script = write_script(tmp_path / "script.json", latency_ms=100, count_file=calls)
-    with ServerProcess(db, script) as server:
+    with ServerProcess(db, script, modern=modern) as server:
         run_id = start_slow_run(server, tmp_path, calls)
         children = server.children()
         assert children  # the sandbox's workers

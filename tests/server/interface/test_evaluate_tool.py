@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,11 @@ from pydantic import JsonValue
 
 from bayesflow_server.app import Application
 from bayesflow_server.export.script import ExportSettings, script_of
-from bayesflow_server.interface.server import BayesFlowServer
 from fakes.mcp_sessions import (
     WORKFLOW,
     Arguments,
     Object,
     call,
-    connected,
     refusal,
     task_arguments,
     write_rows,
@@ -40,13 +38,6 @@ def listed(report: Object, name: str) -> list[dict[str, JsonValue]]:
     values = report[name]
     assert isinstance(values, list)
     return [value for value in values if isinstance(value, dict)]
-
-
-@pytest.fixture
-async def client(application: Application) -> AsyncIterator[Client]:
-    """One protocol revision is enough here: the other tests go through both."""
-    async with connected(Client(BayesFlowServer(application))) as client:
-        yield client
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ async def application(
 
 
 @pytest.fixture
-async def client(application: Application, finished: str) -> AsyncIterator[Client]:
-    async with connected(Client(BayesFlowServer(application))) as client:
+async def client(application: Application, finished: str, wire: str) -> AsyncIterator[Client]:
+    async with connected(Client(BayesFlowServer(application), mode=wire)) as client:
         yield client
 
 

@@ -188,10 +188,10 @@ async def test_a_run_that_asks_its_client(client: Client, tmp_path: Path) -> Non
 
 
 async def test_a_server_of_few_tools_advises_none_that_it_lacks(
-    application: Application, finished: str
+    application: Application, finished: str, wire: str
 ) -> None:
     server = BayesFlowServer(application, narrowing=Narrowing(read_only=True))
-    async with Client(server) as client:
+    async with Client(server, mode=wire) as client:
         tools = (await client.list_tools()).tools
         assert {tool.name for tool in tools} == set(READING)
         for tool in tools:
@@ -212,7 +212,7 @@ async def test_a_server_of_few_tools_advises_none_that_it_lacks(
             told = await led(client, "get_run", {"run_id": finished})
             assert told["next"] == (f"get_pool(run_id='{finished}') shows what was found so far.")
     alone = BayesFlowServer(application, narrowing=Narrowing(names=("get_run",)))
-    async with Client(alone) as client:
+    async with Client(alone, mode=wire) as client:
         told = await call(client, "get_run", {"run_id": finished})
         assert "(This server was started without get_pool, resume_run.)" in str(told["next"])
         said = await refusal(client, "get_run", {"run_id": "run_none"})

@@ -102,10 +102,12 @@ async def test_a_prompt_names_tools_in_their_order_and_what_never_to_do(
             assert named in known or named.startswith(("run_", "wf_")), named
 
 
-async def test_steps_are_numbered_without_gaps(application: Application, finished: str) -> None:
+async def test_steps_are_numbered_without_gaps(
+    application: Application, finished: str, wire: str
+) -> None:
     tools = ("get_run", "get_pool", "plot_run", "evaluate_workflow", "submit_workflow")
     server = BayesFlowServer(application, narrowing=Narrowing(names=tools))
-    async with Client(server) as client:
+    async with Client(server, mode=wire) as client:
         assert [one.name for one in (await client.list_prompts()).prompts] == [EXPLAIN, IMPROVE]
         for name in (EXPLAIN, IMPROVE):
             text = await texts(client, name, {"run_id": finished})

@@ -1,17 +1,14 @@
 """What run_workflow takes and tells, over the real application with the scripted model."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import jsonschema
-import pytest
 from mcp import Client
 from pydantic import JsonValue
 
 from bayesflow_server.app import Application
 from bayesflow_server.interface.answer import answered
-from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.runs.answering import AnswerReport, VoteReport
 from bayesflow_server.store.records import EvaluationRecord
 from fakes.mcp_sessions import (
@@ -19,7 +16,6 @@ from fakes.mcp_sessions import (
     Arguments,
     Object,
     call,
-    connected,
     refusal,
     settled,
     task_arguments,
@@ -28,13 +24,6 @@ from fakes.mcp_sessions import (
 
 QUESTION = "What is 4 plus 5?"
 BROKEN = WORKFLOW.replace("return answers[0]", "return answers[0] // 0")
-
-
-@pytest.fixture
-async def client(application: Application) -> AsyncIterator[Client]:
-    """One protocol revision is enough here: test_protocol.py goes through both."""
-    async with connected(Client(BayesFlowServer(application))) as client:
-        yield client
 
 
 async def answer(client: Client, arguments: Arguments) -> Object:

@@ -1,21 +1,17 @@
 """Warm starts, tolerance and islands as an agent meets them, over the protocol."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from mcp import Client
 from pydantic import JsonValue
 
-from bayesflow_server.app import Application
 from bayesflow_server.export.script import ExportSettings, script_of
-from bayesflow_server.interface.server import BayesFlowServer
 from fakes.mcp_sessions import (
     WORKFLOW,
     Arguments,
     Object,
     call,
-    connected,
     refusal,
     settled,
     task_arguments,
@@ -27,13 +23,6 @@ ADDER = WORKFLOW.replace(
     "numbers = [int(one) for one in problem.rstrip('?').split() if one.isdigit()]",
 ).replace("answers[0]", "str(sum(numbers))")
 OPTIONS: Object = {"particles": 4, "rounds": 2, "beta": 5.0, "minibatch": 4}
-
-
-@pytest.fixture
-async def client(application: Application) -> AsyncIterator[Client]:
-    """One protocol revision is enough here: the other tests go through both."""
-    async with connected(Client(BayesFlowServer(application))) as client:
-        yield client
 
 
 def asked(rows: Path, **options: object) -> Arguments:
