@@ -135,6 +135,14 @@ def _bench(options: argparse.Namespace, settings: Settings) -> int:
     return bench(settings, bench_flags(options), _budget_flags(options))
 
 
+def _plot(options: argparse.Namespace, settings: Settings) -> int:
+    from bayesflow_server.terminal.plot import plot
+
+    return plot(
+        settings, options.run_id, folder=options.out, kinds=options.kind, as_json=options.json
+    )
+
+
 def _prune(options: argparse.Namespace, settings: Settings) -> int:
     from bayesflow_server.terminal.prune import PruneFlags, prune
 
@@ -182,6 +190,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Settings], int]]] = {
     "bench": _bench,
     "runs": _runs,
     "show": _show,
+    "plot": _plot,
     "prune": _prune,
     "backup": _backup,
     "pull": _pull,

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from bayesflow_server.terminal.bench_flags import add_bench_flags
 
-__all__ = ["SERVING", "STATUSES", "add_flags", "add_serving", "add_shared", "meant"]
+__all__ = ["KINDS", "SERVING", "STATUSES", "add_flags", "add_serving", "add_shared", "meant"]
 
 # Flags of `serve`; without a command they are the server's, too.
 SERVING: Final = ("read_only", "tools", "auto_resume", "confirm_above")
@@ -20,6 +20,7 @@ STATUSES: Final = (
     "finished",
     "failed",
 )
+KINDS: Final = ("rewards", "genealogy", "posterior", "accuracy_cost")
 _JSON: Final = "print one JSON document on stdout, all else on stderr"
 
 _Parser: TypeAlias = argparse.ArgumentParser
@@ -145,6 +146,20 @@ def _add_listed(parser: _Parser) -> None:
     group.add_argument("--status", action="extend", type=_statuses, metavar="A,B,...", help=_STATUS)
 
 
+def _add_plotted(parser: _Parser) -> None:
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--out", metavar="FOLDER", help="where the files go (default: a folder named by the run)"
+    )
+    group.add_argument(
+        "--kind",
+        action="extend",
+        type=_kinds,
+        metavar="A,B,...",
+        help=f"some of {', '.join(KINDS)} (default: all)",
+    )
+
+
 def _add_pruned(parser: _Parser) -> None:
     parser.add_argument("run_ids", metavar="RUN", nargs="*", help="ids of runs")
     which = parser.add_argument_group("which")
@@ -237,12 +252,19 @@ def _names(text: str) -> list[str]:
 
 
 def _statuses(text: str) -> list[str]:
+    return _known(text, STATUSES, "status of a run")
+
+
+def _kinds(text: str) -> list[str]:
+    return _known(text, KINDS, "kind of plot")
+
+
+def _known(text: str, known: Sequence[str], what: str) -> list[str]:
     names = _names(text)
     for name in names:
-        if name not in STATUSES:
-            hint = meant(name, STATUSES)
+        if name not in known:
             raise argparse.ArgumentTypeError(
-                f"{name!r} is no status of a run{hint} There are {', '.join(STATUSES)}"
+                f"{name!r} is no {what}{meant(name, known)} There are {', '.join(known)}"
             )
     return names
 
@@ -260,6 +282,7 @@ _OF_COMMANDS: Final[dict[str, tuple[Callable[[_Parser], None], ...]]] = {
     "bench": (add_bench_flags, _add_budget),
     "runs": (_add_listed, _add_json),
     "show": (_add_run, _add_folder, _add_json),
+    "plot": (_add_run, _add_plotted, _add_json),
     "prune": (_add_pruned, _add_json),
     "backup": (_add_copied, _add_json),
     "pull": (_add_pulled, _add_json),

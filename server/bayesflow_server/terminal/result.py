@@ -25,7 +25,7 @@ from bayesflow_server.runs.pool_view import PoolItem, PoolView, view_pool
 from bayesflow_server.runs.progress import Phase
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import EventRecord, RunRecord, RunStatus, UsageRecord
-from bayesflow_server.terminal.screen import WIDE, cell, make_table, printable, say
+from bayesflow_server.terminal.screen import WIDE, cell, json_text, make_table, printable, say
 from bayesflow_server.terminal.story import (
     events_json,
     events_table,
@@ -37,6 +37,7 @@ from bayesflow_server.terminal.story import (
 )
 
 __all__ = [
+    "PLOTS",
     "RunResult",
     "check_folder",
     "load_result",
@@ -48,7 +49,8 @@ __all__ = [
 _SHOWN = 10
 _STEPS = 200
 _ERROR = 300
-_PLOTS: Final[dict[PlotKind, str]] = {
+# The plots of a run, and the names of their files.
+PLOTS: Final[dict[PlotKind, str]] = {
     "rewards": "reward_per_round.png",
     "genealogy": "genealogy.png",
     "posterior": "posterior.png",
@@ -178,12 +180,12 @@ def write_files(result: RunResult, folder: Path) -> list[Path]:
 def _write_files(result: RunResult, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "report.json"]
-    written[0].write_text(json.dumps(result_json(result), indent=2), encoding="utf-8")
+    written[0].write_text(json_text(result_json(result), indent=2), encoding="utf-8")
     if result.best_source is not None:
         written.append(folder / "best_workflow.py")
         written[-1].write_text(result.best_source, encoding="utf-8")
     if result.rounds and has_matplotlib():
-        for kind, name in _PLOTS.items():
+        for kind, name in PLOTS.items():
             written.append(folder / name)
             written[-1].write_bytes(draw_plot(result.plotted, kind).png)
     return written

@@ -21,6 +21,7 @@ __all__ = [
     "WIDE",
     "cell",
     "date",
+    "json_text",
     "make_table",
     "megabytes",
     "open_console",
@@ -105,12 +106,16 @@ def make_table(title: str, left: Iterable[str], right: Iterable[str] = ()) -> "T
 
 def write_json(document: object) -> None:
     """Prints one JSON document on stdout; ASCII, so that nothing in it reaches a terminal raw."""
-    sys.stdout.write(json.dumps(_finite(document), allow_nan=False) + "\n")
+    sys.stdout.write(json_text(document) + "\n")
     sys.stdout.flush()
 
 
+def json_text(document: object, indent: int | None = None) -> str:
+    """A document in JSON, ASCII alone; null for every number that JSON has no sign for."""
+    return json.dumps(_finite(document), allow_nan=False, indent=indent)
+
+
 def _finite(value: object) -> object:
-    """The value with null for every number that JSON has no sign for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -162,6 +162,18 @@ LESSONS: Final[dict[str, Lesson]] = {
             "bayesflow-mcp show latest --json",
         ),
     ),
+    "plot": Lesson(
+        "look",
+        "draw a run: rewards, genealogy, posterior, cost",
+        "Writes a run's plots as PNG files and says what is in each: reward per round, where "
+        "particles come from, the posterior, accuracy against cost. It needs matplotlib (the "
+        "extra `plot`).",
+        "plot RUN [--out FOLDER] [FLAGS]",
+        (
+            "bayesflow-mcp plot latest --out out/plots",
+            "bayesflow-mcp plot latest --kind genealogy,posterior --json",
+        ),
+    ),
     "prune": Lesson(
         "keep",
         "delete runs and old answers of models",
