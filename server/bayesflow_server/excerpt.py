@@ -2,17 +2,20 @@ r"""Text from datasets, models and workflows, cut to a length before it goes to 
 
 Such text may try to talk to the agent that reads it. It stands in labelled data fields only, never
 in descriptions, errors' advice or `next`, and never at a length that drowns what surrounds it.
+An error may quote a little of it.
 What a reader would not see, or what would move a terminal's cursor, is written out: `\u001b`.
 """
 
 import re
 from typing import Final
 
-__all__ = ["ANSWER", "ERROR", "INVISIBLE", "TITLE", "excerpt", "visible"]
+__all__ = ["ANSWER", "ERROR", "INVISIBLE", "PATH", "TITLE", "excerpt", "quoted", "visible"]
 
 ANSWER: Final = 500
 ERROR: Final = 300
 TITLE: Final = 120
+PATH: Final = 160
+_QUOTE: Final = 60
 
 # Control characters but tab and line feed, marks of direction that override, spaces and separators
 # of no width, and tags. Joiners and plain marks of direction belong to scripts and stay.
@@ -38,6 +41,11 @@ def excerpt(text: str, most: int) -> str:
     if len(shown) + cut <= most:
         return shown
     return f"{shown[:most]}… (+{len(shown) + cut - most} characters)"
+
+
+def quoted(text: object, most: int = _QUOTE) -> str:
+    """A short excerpt in quotes and on one line, as a sentence of ours may hold it."""
+    return f"'{excerpt(' '.join(str(text).split()), most)}'"
 
 
 def _written(code: int) -> str:

@@ -28,6 +28,7 @@ from bayesflow_server.evaluation.example import (
 )
 from bayesflow_server.evaluation.fields import FieldMap, resolve_fields
 from bayesflow_server.evaluation.formats import Table, read_table
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["MAX_INLINE_ROWS", "Dataset", "InlineRow", "dataset_of", "load_dataset"]
 
@@ -193,10 +194,11 @@ def _value(table: Table, index: int, ours: str, theirs: str) -> JsonValue:
     raw = table.rows[index]
     if theirs in raw:
         return raw[theirs]
-    has = ", ".join(f"'{name}'" for name in list(raw)[:12]) or "nothing"
-    role = "" if theirs == ours else f" for '{ours}'"
+    has = ", ".join(quoted(name) for name in list(raw)[:12]) or "nothing"
+    role = "" if theirs == ours else f" for {quoted(ours)}"
     raise InputError(
-        f"{_at(table, index)} lacks the field '{theirs}'{role} (it has {has}): add it, or name "
+        f"{_at(table, index)} lacks the field {quoted(theirs)}{role} (it has {has}): add it, or "
+        "name "
         "the right field in `fields`."
     )
 
@@ -249,8 +251,8 @@ def _split(table: Table, index: int, field: str) -> Split | None:
     if name not in _SPLIT_NAMES:
         hint = get_close_matches(name, _SPLIT_NAMES, n=1)
         raise InputError(
-            f"The split '{value}' in {table.place(index)} is unknown"
-            + (f" (did you mean '{hint[0]}'?)" if hint else "")
+            f"The split {quoted(value)} in {table.place(index)} is unknown"
+            + (f" (did you mean {quoted(hint[0])}?)" if hint else "")
             + ": use demonstration (or train), validation (or dev, val), selection or test."
         )
     return _SPLIT_NAMES[name]
@@ -350,10 +352,12 @@ class _Names:
         if given:
             return InputError(
                 f"{table.noun.capitalize()}s {table.numbers[first]} and {table.numbers[index]} of "
-                f"{table.source} have the same id '{name}': give each row an id of its own, or "
+                f"{table.source} have the same id {quoted(name)}: give each row an id of its own, "
+                "or "
                 "none at all."
             )
         return InputError(
-            f"The id '{name}' of {table.place(first)} looks like one that this server makes for "
+            f"The id {quoted(name)} of {table.place(first)} looks like one that this server makes "
+            "for "
             "rows without: rename it, or remove all ids."
         )

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.formats import Table
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["FieldMap", "resolve_fields"]
 
@@ -69,9 +70,9 @@ def resolve_fields(table: Table, fields: Mapping[str, str] | None) -> FieldMap:
         if theirs not in counts:
             hint = get_close_matches(theirs, list(counts), n=1)
             raise InputError(
-                f"No row of {table.source} has the field '{theirs}' that `fields` names for "
-                f"'{ours}': the rows have {_names(counts)}"
-                + (f" (did you mean '{hint[0]}'?)." if hint else ".")
+                f"No row of {table.source} has the field {quoted(theirs)} that `fields` names for "
+                f"{quoted(ours)}: the rows have {_names(counts)}"
+                + (f" (did you mean {quoted(hint[0])}?)." if hint else ".")
             )
     named = {ours: theirs for ours, theirs in given.items() if ours not in _OWN_NAMES}
     if named and "input" in given:
@@ -87,7 +88,7 @@ def resolve_fields(table: Table, fields: Mapping[str, str] | None) -> FieldMap:
         if input_field is None:
             raise InputError(
                 f"The rows of {table.source} have no field that looks like an input (they have "
-                f'{_names(counts)}): name it, e.g. fields={{"input": "{next(iter(counts), "…")}"}} '
+                f'{_names(counts)}): name it, e.g. fields={{"input": "{_first(counts)}"}} '
                 "(--field input=… on the command line)."
             )
         taken.add(input_field)
@@ -127,10 +128,14 @@ def _guess(
         return None
     theirs = ranked[0][2]
     if theirs != ours:
-        guesses.append(f"Field '{theirs}' was taken as the {ours}.")
+        guesses.append(f"Field {quoted(theirs)} was taken as the {ours}.")
     return theirs
 
 
 def _names(names: Mapping[str, object] | list[str]) -> str:
-    shown = [f"'{name}'" for name in list(names)[:12]]
+    shown = [quoted(name) for name in list(names)[:12]]
     return ", ".join(shown) + (", …" if len(names) > 12 else "")
+
+
+def _first(names: Mapping[str, object]) -> str:
+    return quoted(next(iter(names), "…"))[1:-1]

@@ -17,6 +17,7 @@ from typing import Literal, NoReturn, cast
 from pydantic import JsonValue
 
 from bayesflow_server.errors import InputError
+from bayesflow_server.excerpt import PATH, quoted
 
 __all__ = ["MAX_BYTES", "Table", "read_table"]
 
@@ -52,7 +53,7 @@ def read_table(path: str) -> Table:
     Raises:
         InputError: The path is relative or no readable file, or its content is not a table.
     """
-    source = f"'{path}'"
+    source = quoted(path, PATH)
     text = _decode(_read_bytes(path, source), source)
     if not text.strip():
         raise InputError(f"The dataset {source} is empty: put at least two rows into it.")

@@ -22,6 +22,7 @@ from bayesflow_server.evaluation.scorers import (
     answer_text,
 )
 from bayesflow_server.evaluation.voting import vote_key
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["GoldReport", "Tried", "expected_answer", "require_gold", "try_gold"]
 
@@ -148,8 +149,10 @@ async def require_gold(
         if _fails(tried):
             because = f" ({tried.problem})" if tried.problem else ""
             raise InputError(
-                f"The scorer '{scorer.kind}' gives the expected answer '{tried.answer}' of the row "
-                f"'{tried.row_id}' the score {tried.score:g}{because}: {_advice(scorer)}."
+                f"The scorer '{scorer.kind}' gives the expected answer {quoted(tried.answer, 100)} "
+                "of "
+                "the row "
+                f"{quoted(tried.row_id)} the score {tried.score:g}{because}: {_advice(scorer)}."
             )
 
 

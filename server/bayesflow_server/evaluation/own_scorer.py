@@ -29,6 +29,7 @@ from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.grading import Grade
 from bayesflow_server.evaluation.scorer_file import ScorerFile
 from bayesflow_server.evaluation.scorers.own import File, Python, reads_row
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["FileGrader", "PythonGrader"]
 
@@ -149,7 +150,7 @@ class FileGrader:
             except TimeoutError:
                 raise ScorerError(
                     f"The scorer file '{self.scorer.name}' took longer than {self.seconds:g} s for "
-                    f"the row '{row.id}': make it quicker, and start the server again."
+                    f"the row {quoted(row.id)}: make it quicker, and start the server again."
                 ) from None
         if called.error is not None:
             return _ungraded(self, self._told(called.error))
@@ -217,9 +218,9 @@ def _program(source: str) -> str:
 def _named(files: Mapping[str, ScorerFile], name: str) -> ScorerFile:
     if name in files:
         return files[name]
-    given = ", ".join(f"'{other}'" for other in sorted(files))
+    given = ", ".join(quoted(other) for other in sorted(files))
     raise InputError(
-        f"There is no scorer file '{name}': "
+        f"There is no scorer file {quoted(name)}: "
         + (
             f"use {given}, or name it when the server is launched (--scorer-file NAME=PATH)."
             if given

@@ -22,6 +22,7 @@ from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.scorers.pass_at_1 import PassAt1
 from bayesflow_server.evaluation.scorers.union import Scorer
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["CodeFields", "closed_prompt", "guess_pass_at_1", "parsed", "takes_entry_point"]
 
@@ -64,7 +65,8 @@ class CodeFields:
         """
         if self.public is not None and self.public == self.hidden:
             raise InputError(
-                f"`public_tests` names '{self.public}', which holds the hidden tests: name another "
+                f"`public_tests` names {quoted(self.public)}, which holds the hidden tests: name "
+                "another "
                 "field, or leave it out; workflows must not see what scores them."
             )
         for row in rows:
@@ -82,7 +84,8 @@ class CodeFields:
         name = _value(row, self.entry_point)
         if not isinstance(name, str) or not name.isidentifier():
             raise InputError(
-                f"The field '{self.entry_point}' of the row '{row.id}' is no name of a function: "
+                f"The field {quoted(self.entry_point)} of the row {quoted(row.id)} is no name of a "
+                "function: "
                 "write the name that its tests call."
             )
         return name
@@ -114,7 +117,9 @@ class CodeFields:
             return ""
         text = row.problem if self.prompt == _INPUT else _value(row, self.prompt)
         if not isinstance(text, str):
-            raise InputError(f"The field '{self.prompt}' of the row '{row.id}' is no text.")
+            raise InputError(
+                f"The field {quoted(self.prompt)} of the row {quoted(row.id)} is no text."
+            )
         return text
 
     def _tests(self, row: Row, field: str) -> UnitTests:
@@ -123,13 +128,16 @@ class CodeFields:
         texts = [case for case in cases if isinstance(case, str)] if isinstance(cases, list) else []
         if not isinstance(cases, list) or len(texts) < len(cases) or not any(map(str.strip, texts)):
             raise InputError(
-                f"The field '{field}' of the row '{row.id}' holds no tests: write Python text, or "
+                f"The field {quoted(field)} of the row {quoted(row.id)} holds no tests: write "
+                "Python text, or "
                 "a list of asserts."
             )
         try:
             return UnitTests(tuple(texts), self._setup(row))
         except UnitTestsError as error:
-            raise InputError(f"The tests of the row '{row.id}' cannot be run: {error}.") from None
+            raise InputError(
+                f"The tests of the row {quoted(row.id)} cannot be run: {error}."
+            ) from None
 
     def _setup(self, row: Row) -> str:
         """What tests find defined: the helpers and imports of the prompt."""
@@ -137,7 +145,8 @@ class CodeFields:
         setup = closed_prompt(prompt)
         if setup is None:
             raise InputError(
-                f"The field '{self.prompt}' of the row '{row.id}' is no Python that a solution "
+                f"The field {quoted(self.prompt)} of the row {quoted(row.id)} is no Python that a "
+                "solution "
                 "could continue: correct it, or leave the scorer's `prompt` out."
             )
         return setup
@@ -196,9 +205,10 @@ def takes_entry_point(source: str) -> bool:
 
 def _value(row: Row, field: str) -> JsonValue:
     if field not in row.meta:
-        has = ", ".join(f"'{name}'" for name in list(row.meta)[:_SHOWN_FIELDS]) or "nothing"
+        has = ", ".join(quoted(name) for name in list(row.meta)[:_SHOWN_FIELDS]) or "nothing"
         raise InputError(
-            f"The row '{row.id}' lacks the field '{field}', which its tests need (beside input and "
+            f"The row {quoted(row.id)} lacks the field {quoted(field)}, which its tests need "
+            "(beside input and "
             f"target it has {has}): add it, or name the right field."
         )
     return row.meta[field]
@@ -210,6 +220,7 @@ def _check_python(row: Row, field: str | None, case: str) -> None:
     except SourceError as error:
         line = f" (line {error.line})" if error.line else ""
         raise InputError(
-            f"The tests in the field '{field}' of the row '{row.id}' are no Python{line}: "
+            f"The tests in the field {quoted(field)} of the row {quoted(row.id)} are no "
+            f"Python{line}: "
             "correct them."
         ) from None

@@ -14,6 +14,7 @@ from typing import Literal
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import SPLITS, Row, Split
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["SplitRule", "Splits", "split_rows"]
 
@@ -97,7 +98,7 @@ def split_rows(
     warnings: list[str] = []
     if only := _only_split(rows):
         warnings.append(
-            f"All rows name the split '{only}', so it was ignored and they were divided."
+            f"All rows name the split {quoted(only)}, so it was ignored and they were divided."
         )
         rows = [replace(row, split=None) for row in rows]
     ordered = sorted(rows, key=lambda row: (_draw(seed, row.id), row.id))
@@ -131,7 +132,7 @@ def _checked(sizes: Mapping[str, int | float] | None) -> dict[Split, int | float
         return None
     for name, size in sizes.items():
         if name not in SPLITS:
-            raise InputError(f"`splits` names '{name}': use {', '.join(SPLITS)}.")
+            raise InputError(f"`splits` names {quoted(name)}: use {', '.join(SPLITS)}.")
         if isinstance(size, bool) or not (size >= 0 and (isinstance(size, int) or size <= 1)):
             raise InputError(
                 f"`splits` gives {name} the size {size}: use a whole number of rows, or a share "

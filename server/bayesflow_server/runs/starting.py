@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.example import SPLITS, Split
+from bayesflow_server.excerpt import quoted
 from bayesflow_server.runs.estimate import Estimate, estimate
 from bayesflow_server.runs.preparation import Prepared
 from bayesflow_server.runs.request import RunRequest, asked_hash
@@ -64,7 +65,7 @@ async def known_run(request: RunRequest, workplace: Workplace) -> RunRecord | No
     record = None if key is None else await workplace.store.run_by_idempotency_key(key)
     if record is not None and record.request_hash != asked_hash(request):
         raise InputError(
-            f"The idempotency key {key!r} belongs to {record.run_id}, whose request differs; "
+            f"The idempotency key {quoted(key)} belongs to {record.run_id}, whose request differs; "
             "use another key for another request."
         )
     return record

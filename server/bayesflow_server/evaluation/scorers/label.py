@@ -10,6 +10,7 @@ from bayesflow_server.evaluation.scorers.text import (
     best_over_targets,
     fold_words,
 )
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["Label"]
 
@@ -32,10 +33,11 @@ class Label(ScorerModel):
         for label in labels or ():
             other = seen.setdefault(fold_words(label), label)
             if not fold_words(label):
-                raise ValueError(f"the label '{label}' has no letter or digit; use 'exact'")
+                raise ValueError(f"the label {quoted(label)} has no letter or digit; use 'exact'")
             if other != label:
                 raise ValueError(
-                    f"the labels '{other}' and '{label}' differ in case or punctuation only; "
+                    f"the labels {quoted(other)} and {quoted(label)} differ in case or punctuation "
+                    "only; "
                     "use 'exact'"
                 )
         return labels

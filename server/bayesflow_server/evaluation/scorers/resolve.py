@@ -22,6 +22,7 @@ from bayesflow_server.evaluation.scorers.pass_at_1 import PassAt1
 from bayesflow_server.evaluation.scorers.pattern import Regex
 from bayesflow_server.evaluation.scorers.text import answer_text, fold_words
 from bayesflow_server.evaluation.scorers.union import ComputedScorer, Scorer, parse_scorer
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["ResolvedScorer", "check_expected_answers", "resolve_scorer"]
 
@@ -101,7 +102,8 @@ def _check_tests(scorer: PassAt1, rows: Iterable[Row]) -> None:
         for what, field in needed.items():
             if not _says_something(row.meta.get(field)):
                 raise InputError(
-                    f"The row '{row.id}' has no text in the field '{field}', where the scorer "
+                    f"The row {quoted(row.id)} has no text in the field {quoted(field)}, where the "
+                    "scorer "
                     f"'{scorer.kind}' looks for the {what}: add it, or name the right field in the "
                     "scorer."
                 )
@@ -135,14 +137,16 @@ def _check_gold(scorer: ComputedScorer, rows: Sequence[Row]) -> None:
         if not isinstance(scorer, Regex) and scorer.score(accepted[0], row.target) < 1:
             raise InputError(
                 f"The scorer '{scorer.kind}' cannot read the expected answer "
-                f"'{answer_text(accepted[0])[:60]}' of the row '{row.id}': correct it, or use "
+                f"{quoted(answer_text(accepted[0]))} of the row {quoted(row.id)}: correct it, or "
+                "use "
                 "another scorer."
             )
 
 
 def _missing(row: Row, kind: str) -> InputError:
     return InputError(
-        f"The row '{row.id}' has no expected answer, which the scorer '{kind}' needs: add it as "
+        f"The row {quoted(row.id)} has no expected answer, which the scorer {quoted(kind)} needs: "
+        "add it as "
         "'target', or remove the row."
     )
 

@@ -20,6 +20,7 @@ from bayesflow_server.evaluation.scorers.pass_at_1 import PassAt1
 from bayesflow_server.evaluation.scorers.pattern import Regex
 from bayesflow_server.evaluation.scorers.text import ScorerModel
 from bayesflow_server.evaluation.scorers.token_f1 import TokenF1
+from bayesflow_server.excerpt import quoted
 
 __all__ = ["SCORERS", "SCORER_KINDS", "ComputedScorer", "Scorer", "parse_scorer"]
 
@@ -66,8 +67,8 @@ def parse_scorer(spec: Scorer | str | Mapping[str, JsonValue]) -> Scorer:
     if kind not in SCORER_KINDS:
         hint = get_close_matches(str(kind), SCORER_KINDS, n=1)
         raise InputError(
-            f"There is no scorer '{kind}'"
-            + (f" (did you mean '{hint[0]}'?)" if hint else "")
+            f"There is no scorer {quoted(kind)}"
+            + (f" (did you mean {quoted(hint[0])}?)" if hint else "")
             + f": use auto, {', '.join(SCORER_KINDS)}."
         )
     try:
@@ -82,7 +83,7 @@ def _sentence(kind: str, error: ValidationError) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         example = f'{{"kind": "{kind}", "{parameter}": …}}'
-        return f"The scorer '{kind}' needs '{parameter}': pass {example}."
+        return f"The scorer {quoted(kind)} needs {quoted(parameter)}: pass {example}."
     if first["type"] == "extra_forbidden":
-        return f"The scorer '{kind}' has no parameter '{parameter}': leave it out."
-    return f"The parameter '{parameter}' of the scorer '{kind}' is wrong: {reason}."
+        return f"The scorer {quoted(kind)} has no parameter {quoted(parameter)}: leave it out."
+    return f"The parameter {quoted(parameter)} of the scorer {quoted(kind)} is wrong: {reason}."
