@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.extension import advertise
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     CLIENT_CAPABILITIES_META_KEY,
@@ -20,11 +20,13 @@ from mcp.types import (
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    InputRequests,
+    InputRequiredResult,
 )
 
 from bayesflow_server.interface.tasks_extension import TASKS, TasksExtension
+from conformance.task_fixtures import MemoryTasks
 from fakes.mcp_sessions import connected
-from fakes.memory_tasks import MemoryTasks
 from fakes.task_client import TaskAware, about_task, begun, ended
 
 ACK = {"resultType": "complete"}
@@ -46,7 +48,7 @@ def door() -> Door:
 
 @pytest.fixture
 async def tasks() -> AsyncIterator[MemoryTasks]:
-    async with MemoryTasks(["slow", "broken", "refused", "asks_two"]) as tasks:
+    async with MemoryTasks() as tasks:
         yield tasks
 
 
@@ -54,7 +56,7 @@ async def tasks() -> AsyncIterator[MemoryTasks]:
 def server(tasks: MemoryTasks, door: Door) -> MCPServer[Any]:
     server: MCPServer[Any] = MCPServer("tasks", extensions=[TasksExtension(tasks)])
 
-    async def slow() -> str:
+    async def slow_compute() -> str:
         door.entered.set()
         try:
             await door.opened.wait()
@@ -62,21 +64,26 @@ def server(tasks: MemoryTasks, door: Door) -> MCPServer[Any]:
             door.left.set()
         return "done"
 
-    async def broken() -> str:
+    async def protocol_error_job() -> str:
         raise MCPError(-32603, "boom")
 
-    async def refused() -> str:
+    async def failing_job() -> str:
         raise ValueError("not today")
 
-    async def asks_two() -> str:
-        answers = await asyncio.gather(tasks.ask(_question("one")), tasks.ask(_question("two")))
-        texts = [str(answer.content) for answer in answers if isinstance(answer, ElicitResult)]
+    async def multi_input(context: Context[Any, Any]) -> str | InputRequiredResult:
+        answers = context.input_responses
+        if not answers:
+            asked: InputRequests = {name: _question(name) for name in ("one", "two")}
+            return InputRequiredResult(input_requests=asked)
+        texts = [
+            str(answer.content) for answer in answers.values() if isinstance(answer, ElicitResult)
+        ]
         return " ".join(texts)
 
     async def quick() -> str:
         return "at once"
 
-    for tool in (slow, broken, refused, asks_two, quick):
+    for tool in (slow_compute, protocol_error_job, failing_job, multi_input, quick):
         server.add_tool(tool)
     return server
 
@@ -95,7 +102,7 @@ def _question(name: str) -> ElicitRequest:
 async def test_a_long_call_is_answered_by_a_handle_and_its_result_is_asked_for(
     client: Client, door: Door
 ) -> None:
-    handle = await begun(client, "slow", {})
+    handle = await begun(client, "slow_compute", {})
     assert handle["resultType"] == "task"
     assert handle["status"] == "working"
     first = await about_task(client, "tasks/get", handle["taskId"])
@@ -113,10 +120,10 @@ async def test_a_tool_that_is_no_task_answers_as_ever(client: Client) -> None:
 
 
 async def test_a_refusal_completes_and_an_error_of_the_protocol_fails(client: Client) -> None:
-    refused = await ended(client, (await begun(client, "refused", {}))["taskId"])
+    refused = await ended(client, (await begun(client, "failing_job", {}))["taskId"])
     assert refused["status"] == "completed"
     assert refused["result"]["isError"] is True
-    broken = await ended(client, (await begun(client, "broken", {}))["taskId"])
+    broken = await ended(client, (await begun(client, "protocol_error_job", {}))["taskId"])
     assert broken["status"] == "failed"
     assert broken["error"] == {"code": -32603, "message": "boom"}
     assert "result" not in broken
@@ -125,7 +132,7 @@ async def test_a_refusal_completes_and_an_error_of_the_protocol_fails(client: Cl
 async def test_a_cancelled_task_stops_its_tool_and_stays_cancelled(
     client: Client, door: Door
 ) -> None:
-    handle = await begun(client, "slow", {})
+    handle = await begun(client, "slow_compute", {})
     await door.entered.wait()
     assert await about_task(client, "tasks/cancel", handle["taskId"]) == ACK
     async with asyncio.timeout(20):
@@ -136,7 +143,7 @@ async def test_a_cancelled_task_stops_its_tool_and_stays_cancelled(
 
 
 async def test_questions_are_answered_one_by_one(client: Client) -> None:
-    task_id = (await begun(client, "asks_two", {}))["taskId"]
+    task_id = (await begun(client, "multi_input", {}))["taskId"]
     task = await about_task(client, "tasks/get", task_id)
     while len(task.get("inputRequests", {})) < 2:
         task = await about_task(client, "tasks/get", task_id)
@@ -166,10 +173,11 @@ async def test_an_unknown_task_is_a_wrong_parameter(client: Client, method: str)
 async def test_a_client_without_the_extension_gets_results_and_no_task(
     server: MCPServer[Any], client: Client, door: Door, method: str
 ) -> None:
-    handle = await begun(client, "slow", {})
+    handle = await begun(client, "slow_compute", {})
     door.opened.set()
     async with connected(Client(server)) as plain:
-        assert (await plain.call_tool("slow", {})).content[0].model_dump()["text"] == "done"
+        result = await plain.call_tool("slow_compute", {})
+        assert result.content[0].model_dump()["text"] == "done"
         with pytest.raises(MCPError) as refusal:
             await about_task(plain, method, handle["taskId"])
     assert refusal.value.error.code == MISSING_REQUIRED_CLIENT_CAPABILITY
@@ -179,11 +187,13 @@ async def test_a_client_without_the_extension_gets_results_and_no_task(
 async def test_the_older_wire_never_sees_a_task(
     server: MCPServer[Any], client: Client, door: Door
 ) -> None:
-    handle = await begun(client, "slow", {})
+    handle = await begun(client, "slow_compute", {})
     door.opened.set()
     old = Client(server, mode="legacy", extensions=[advertise(TASKS)])
     async with connected(old) as legacy:
-        assert (await legacy.call_tool("slow", {})).content[0].model_dump()["text"] == "done"
+        assert (await legacy.call_tool("slow_compute", {})).content[0].model_dump()[
+            "text"
+        ] == "done"
         with pytest.raises(MCPError) as refusal:
             await about_task(legacy, "tasks/get", handle["taskId"])
     assert refusal.value.error.code == METHOD_NOT_FOUND
@@ -199,7 +209,7 @@ async def test_what_earlier_tasks_had_is_gone(client: Client, method: str) -> No
 async def test_a_header_that_names_another_task_is_refused(
     server: MCPServer[Any], client: Client
 ) -> None:
-    task_id = (await begun(client, "slow", {}))["taskId"]
+    task_id = (await begun(client, "slow_compute", {}))["taskId"]
     app = server.streamable_http_app(stateless_http=True, json_response=True)
     transport = httpx2.ASGITransport(app=app)
     body: dict[str, Any] = {

@@ -80,7 +80,8 @@ async def test_a_wrong_name_is_answered_with_one_sentence_and_no_run(
         (["best"], "neither a run id"),
         (["import os\nclass Workflow: pass\n"], "(a source): The workflow cannot be used"),
         ([WORKFLOW] * 21, "`options.warm_start` must have at most 20 items"),
-        ("run_0123456789ab", "`options.warm_start` must be a valid list"),
+        ("run_0123456789ab", "and there is no such run; list_runs"),  # one is a list of one
+        (7, "`options.warm_start` must be a valid list"),
     ):
         for tool in ("check_task", "start_bayesflow_run"):
             sentence = await refusal(client, tool, asked(rows, warm_start=names))
