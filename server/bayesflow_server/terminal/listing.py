@@ -105,8 +105,8 @@ def _table(listed: Sequence[dict[str, object]], *, wide: bool) -> "Table":
             "" if score is None else f"{score:.3f}",
         ]
         if wide:
-            texts = (one["executor"], one["name"] or "", one["reason"] or "")
+            texts = [one["executor"], one["name"] or "", one["reason"] or ""]
         else:
-            texts = (one["name"] or one["executor"],)
+            texts = [one["name"] or one["executor"]]
         table.add_row(*cells, *(cell(text, _TEXT) for text in texts))
     return table

@@ -33,7 +33,7 @@ def plot(
         InputError: There is nothing to draw yet, or no place or means to draw it.
     """
     require_matplotlib()
-    wanted = [kind for kind in PLOTS if kinds is None or kinds.count(kind)]
+    wanted: list[PlotKind] = [kind for kind in PLOTS if kinds is None or kinds.count(kind)]
 
     async def work() -> int:
         async with Application(settings) as application:
