@@ -290,8 +290,9 @@ class RunService(Observer):
             ending = self._stops.get(run_id, Ending("interrupted", _STOPPED))
             await to_its_end(self._note(run_id, ending, sitting))
             raise
-        except ValueError as error:  # a request that this version does not read
-            await self._note(run_id, ending_of(error), None)
+        except ValueError as error:
+            _LOG.error("run %s cannot be read: %s", run_id, error)
+            await self._note(run_id, Ending("failed", _UNREADABLE), None)
         finally:
             watch.cancel()
             self._stops.pop(run_id, None)
@@ -370,5 +371,9 @@ class RunService(Observer):
 
 
 _CANCELLED: Final = "Cancelled; everything found is kept, and resume_run goes on."
+_UNREADABLE: Final = (
+    "This version of bayesflow-mcp cannot read the run's request, which another version wrote; use "
+    "that version, or start a new run."
+)
 _PAUSED: Final = "Stopped by its user; resume_run goes on where it stopped."
 _STOPPED: Final = "The server stopped; resume_run goes on where it stopped."

@@ -210,11 +210,12 @@ async def test_a_run_goes_on_unasked_within_the_budget_it_has(path: Path) -> Non
 
 async def test_a_run_that_cannot_be_read_fails_and_does_not_stop_the_others(path: Path) -> None:
     async with open_service(path, FakeModel(answer_addition)) as service:
-        alien = NewRun("run_alien", '{"from": "elsewhere"}', "hash", status="interrupted")
-        await service.workplace.store.create_run(alien, [])
+        odd = NewRun("run_alien", '{"from": "elsewhere"}', "hash", status="interrupted")
+        await service.workplace.store.create_run(odd, [])
     [run_id] = await leave(path)
     change(path, "UPDATE runs SET status = 'interrupted', owner = NULL")
     async with open_service(path, FakeModel(answer_addition)) as service:
         await Adoption(service).run(0.01, once=True)
-        assert (await service.record("run_alien")).status == "failed"
+        alien = await service.record("run_alien")
+        assert (alien.status, "another version" in (alien.reason or "")) == ("failed", True)
         assert (await service.record(run_id)).status == "finished"
