@@ -90,35 +90,12 @@ def draw_accuracy_cost(found: AccuracyCost, title: str) -> bytes:
     """The plot as a PNG; `title` may hold a user's text."""
 
     def draw(figure: "Figure") -> None:
-        from matplotlib.ticker import MaxNLocator  # with matplotlib, on use
-
         axes = figure.subplots()
-        _draw_points(axes, found.points)
-        front = found.front_points
-        axes.step(
-            [point.cost for point in front],
-            [point.accuracy for point in front],
-            where="post",
-            color=GREEN,
-            linewidth=1.6,
-            marker="o",
-            markersize=9,
-            markerfacecolor="none",
-            markeredgewidth=1.6,
-            label="no other is better and cheaper",
-            zorder=4,
-        )
+        left = _scale(axes, found)
+        _draw_points(axes, found.points, left)
+        if found.front:
+            _draw_front(axes, found.front_points)
         _draw_tests(axes, found.tests)
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high + 0.02 * (high - low))
-        costs = [test.cost for test in found.tests]
-        # A workflow that does not run may have cost nothing; that sets no scale.
-        costs += [point.cost for point in found.points if not point.failed]
-        if costs and min(costs) > 0 and max(costs) / min(costs) > _WIDE_RANGE:
-            axes.set_xscale("log")
-        else:
-            axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-            axes.xaxis.set_major_locator(MaxNLocator(7))
         axes.set_ylim(min(-0.03, axes.get_ylim()[0]), 1.03)
         dollars = "US dollars per 1,000 examples, at list price"
         axes.set_xlabel(dollars if found.unit == "usd" else "tokens per example")
@@ -130,13 +107,30 @@ def draw_accuracy_cost(found: AccuracyCost, title: str) -> bytes:
     return picture(draw)
 
 
-def _draw_points(axes: "Axes", points: Sequence[Point]) -> None:
-    size = max(8.0, min(34.0, 2400 / len(points)))
+def _scale(axes: "Axes", found: AccuracyCost) -> float:
+    """Sets what the cost axis spans, by decades where that is much; returns its lower end."""
+    from matplotlib.ticker import MaxNLocator  # with matplotlib, on use
+
+    costs = [test.cost for test in found.tests]
+    # A workflow that does not run may have cost nothing; that sets no scale.
+    costs += [point.cost for point in found.points if not point.failed]
+    low, high = min(costs, default=0.0), max(costs, default=0.0)
+    if low > 0 and high / low > _WIDE_RANGE:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.4, high * 1.4)
+        return low / 1.25
+    axes.set_xlim(-0.02 * high, 1.06 * high or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    return 0.0
+
+
+def _draw_points(axes: "Axes", points: Sequence[Point], left: float) -> None:
+    size = max(14.0, min(34.0, 2400 / len(points)))
     for kind, (label, colour, marker) in _KINDS.items():
         chosen = [point for point in points if _kind(point) == kind]
         if chosen:
             axes.scatter(
-                [point.cost for point in chosen],
+                [max(left, point.cost) for point in chosen],
                 [point.accuracy for point in chosen],
                 s=size,
                 color=colour,
@@ -146,6 +140,22 @@ def _draw_points(axes: "Axes", points: Sequence[Point]) -> None:
                 label=f"{label} ({len(chosen)})",
                 zorder=3,
             )
+
+
+def _draw_front(axes: "Axes", front: Sequence[Point]) -> None:
+    axes.step(
+        [point.cost for point in front],
+        [point.accuracy for point in front],
+        where="post",
+        color=GREEN,
+        linewidth=1.6,
+        marker="o",
+        markersize=9,
+        markerfacecolor="none",
+        markeredgewidth=1.6,
+        label="no other is better and cheaper",
+        zorder=4,
+    )
 
 
 def _draw_tests(axes: "Axes", tests: Sequence[FinalPoint]) -> None:

@@ -27,7 +27,7 @@ __all__ = ["Genealogy", "GenealogyRound", "Node", "draw_genealogy"]
 # Markers below this size, in points, become dashes of this half-length, in rounds.
 _LEAST_MARKER: Final = 3.0
 _DASH: Final = 0.05
-_LEAST_RANGE: Final = 0.02
+_LEAST_RANGE: Final = 0.05
 _FEW: Final = 12
 
 
@@ -264,7 +264,7 @@ def _label(axes: "Axes", genealogy: Genealogy, rows: float) -> None:
         size=9.5 if len(numbers) <= _FEW else 7.5,
     )
     axes.set_xlabel(
-        f"round, and below it the effective sample size of its {genealogy.particles} particles"
+        f"round, and below it the effective sample size (at most N = {genealogy.particles})"
     )
     axes.spines["left"].set_visible(False)
 

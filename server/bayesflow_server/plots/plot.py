@@ -123,9 +123,10 @@ def _descent(found: Genealogy) -> str:
 
 
 def _health(found: Genealogy) -> str:
-    kept = ", ".join(str(one.round) for one in found.rounds if one.resampled is False)
+    kept = [str(one.round) for one in found.rounds if one.resampled is False]
     clean = sum(node.clean for node in found.rounds[-1].nodes[: found.particles])
-    left_out = f"; nothing was resampled after round {kept}" if kept else ""
+    rounds = "round" if len(kept) == 1 else "rounds"
+    left_out = f"; nothing was resampled after {rounds} {', '.join(kept)}" if kept else ""
     return (
         f"No refined ancestor: {clean} of the {found.particles} particles of the last "
         f"round{left_out}."

@@ -56,10 +56,11 @@ def draw_rewards(rounds: Sequence[RoundRewards], tests: Sequence[FinalScore], ti
             axes.plot(
                 numbers, values, _MARKERS[name], color=_COLOURS[name], label=f"{name} (validation)"
             )
-        place = numbers[-1] + 0.6
+        unit = max(1.0, len(rounds) / 8)
+        place = numbers[-1] + 0.6 * unit
         for offset, test in enumerate(tests):
             axes.errorbar(
-                place + 0.2 * offset,
+                place + 0.2 * unit * offset,
                 test.score,
                 yerr=[[test.score - test.low], [test.high - test.score]],
                 fmt=_TEST_MARKERS[test.label],
@@ -68,12 +69,12 @@ def draw_rewards(rounds: Sequence[RoundRewards], tests: Sequence[FinalScore], ti
                 label=f"{test.label} (test, 95 %)",
             )
         labels = [f"{one.round}\n{one.rows}" for one in rounds]
-        end = {place + 0.1: "test"} if tests else {}
+        end = {place + 0.1 * unit: "test"} if tests else {}
         axes.set_xticks([*numbers, *end], [*labels, *end.values()])
         axes.yaxis.set_major_locator(MaxNLocator(6))
         # A cost penalty can take a reward below 0.
         axes.set_ylim(min(-0.02, axes.get_ylim()[0]), max(1.02, axes.get_ylim()[1]))
-        axes.set_xlim(numbers[0] - 0.4, place + 0.5 if tests else numbers[-1] + 0.4)
+        axes.set_xlim(numbers[0] - 0.4, place + 0.5 * unit if tests else numbers[-1] + 0.4)
         axes.set_xlabel("round, and below it the validation rows it was scored on")
         axes.set_ylabel("reward")
         axes.set_title(plain(title, 90), parse_math=False)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 
@@ -156,6 +156,20 @@ def test_one_workflow_and_hundreds_can_be_ranked(count: int, weighed: bool) -> N
 @pytest.mark.parametrize("spread", [1.0, 100.0])
 def test_one_point_and_thousands_can_be_drawn(count: int, spread: float) -> None:
     check_picture(draw_accuracy_cost(cloud(count, spread), "many"))
+
+
+@pytest.mark.parametrize("spread", [3.0, 1000.0])
+def test_costs_of_one_size_and_of_many_fill_the_picture(spread: float) -> None:
+    image = decoded(draw_accuracy_cost(cloud(200, spread), "")).crop((120, 60, 1180, 560))
+    blue = [
+        x
+        for x in range(image.width)
+        for y in range(image.height)
+        if cast("tuple[int, int, int]", image.getpixel((x, y)))[0] < 90
+        and cast("tuple[int, int, int]", image.getpixel((x, y)))[2] > 170
+    ]
+    for third in range(3):
+        assert any(third <= 3 * x / image.width < third + 1 for x in blue)
 
 
 def test_workflows_that_cost_nothing_or_do_not_run_can_be_drawn() -> None:
