@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, cast
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
@@ -16,6 +17,7 @@ from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.interface.arguments import EXAMPLES, Examples, ScorerArgument
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.paging import first_that_fit, shortened, texts_that_fit
+from bayesflow_server.interface.progress import Stages, progress_of
 from bayesflow_server.interface.tool import make_tool
 from bayesflow_server.runs.options import SamplerOptions
 
@@ -179,6 +181,7 @@ class CheckTool:
 
     async def check_task(
         self,
+        context: Context[Any, Any],
         examples: Annotated[Examples, EXAMPLES],
         instructions: _TextThere = None,
         executor: _TextThere = None,
@@ -209,34 +212,37 @@ class CheckTool:
         """
         from bayesflow_server.runs.check import NO_INSTRUCTIONS, TaskChecker, TaskDraft
 
-        # In a thread: a large file takes a second, and other calls must not wait for it.
-        task = await asyncio.to_thread(
-            load_task,
-            instructions=NO_INSTRUCTIONS if instructions is None else instructions,
-            examples=examples,
-            scorer=scorer,
-            baseline=baseline,
-            fields=fields,
-            answer_format=answer_format,
-            public_tests=public_tests,
-            preset=preset,
-            splits=options.splits if options else None,
-            seed=seed,
-        )
-        service = await self._backend.runs()
-        checked = await TaskChecker(service.workplace).check(
-            TaskDraft(
-                task=task,
-                executor=executor,
-                optimizer=optimizer,
+        stages = Stages("reading the examples", "trying scorer, models and a few workflows")
+        async with progress_of(context, stages.look):
+            # In a thread: a large file takes a second, and other calls must not wait for it.
+            task = await asyncio.to_thread(
+                load_task,
+                instructions=NO_INSTRUCTIONS if instructions is None else instructions,
+                examples=examples,
+                scorer=scorer,
+                baseline=baseline,
+                fields=fields,
+                answer_format=answer_format,
+                public_tests=public_tests,
                 preset=preset,
-                options=options,
-                budget=budget,
+                splits=options.splits if options else None,
                 seed=seed,
-                grammar=grammar,
-                judge_agreement=judge_agreement,
             )
-        )
+            stages.next()
+            service = await self._backend.runs()
+            checked = await TaskChecker(service.workplace).check(
+                TaskDraft(
+                    task=task,
+                    executor=executor,
+                    optimizer=optimizer,
+                    preset=preset,
+                    options=options,
+                    budget=budget,
+                    seed=seed,
+                    grammar=grammar,
+                    judge_agreement=judge_agreement,
+                )
+            )
         return _checked(checked)
 
 
