@@ -47,7 +47,7 @@ EngineName = Literal["monty", "locked"]
 _Prepared: TypeAlias = Program | tuple[Violation, ...]
 
 _REMEMBERED: Final = 4_096
-_KEPT_PROGRAMS: Final = 512
+_KEPT_PROGRAMS: Final = 128  # 20 KB each
 # Tests compute and wait for nobody, so more at a time only need more memory: 2 GB at most.
 _MAX_TRIALS: Final = 8
 

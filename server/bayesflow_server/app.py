@@ -210,6 +210,7 @@ def _shorten_pauses() -> None:
     What was imported stays for good, and a full collection would look through all of it, for a
     tenth of a second each time. Runs make hardly any cycles.
     """
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     gc.set_threshold(*_GARBAGE)
     sys.setswitchinterval(_SWITCH_SECONDS)

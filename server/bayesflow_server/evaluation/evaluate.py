@@ -30,6 +30,7 @@ from bayesflow_server.evaluation.outcomes import UNGRADED, outcomes_json
 from bayesflow_server.evaluation.penalty import CostPenalty
 from bayesflow_server.evaluation.problem_tests import CodeFields, takes_entry_point
 from bayesflow_server.evaluation.scorers import Scorer
+from bayesflow_server.evaluation.sheet import Figures, Sheet
 from bayesflow_server.gateway.gateway import ModelSession
 from bayesflow_server.gateway.usage import total_usd
 from bayesflow_server.models.chat import Usage
@@ -51,11 +52,40 @@ _NO_ANSWER: Final = Failure(
 
 
 class _Key(NamedTuple):
-    """Names one execution within a scope and replicate."""
+    """Names the sheet of a workflow on a split."""
 
     workflow_id: str
     split: str
-    position: int
+
+
+class _Slot:
+    """Leave to execute; given back once."""
+
+    def __init__(self, room: asyncio.Semaphore) -> None:
+        self._room: asyncio.Semaphore | None = room
+
+    def free(self, _task: asyncio.Task[None] | None = None) -> None:
+        """Gives it back."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.release()
+
+
+class _Lane:
+    """So many executions at a time, begun in the order in which their workflows came.
+
+    Attributes:
+        turn: Whose executions are begun now.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.turn = asyncio.Lock()
+        self._room = asyncio.Semaphore(room)
+
+    async def slot(self) -> _Slot:
+        """Leave to execute, when there is room."""
+        await self._room.acquire()
+        return _Slot(self._room)
 
 
 @dataclass
@@ -100,9 +130,8 @@ class Evaluator:
     cost_cap_usd: float | None = None
     on_execution: Callable[[ExecutionRecord], None] | None = None
     on_rows: Callable[[int], None] | None = None
-    _known: dict[_Key, ExecutionRecord] = field(
-        default_factory=dict[_Key, ExecutionRecord], init=False
-    )
+    _sheets: dict[_Key, Sheet] = field(default_factory=dict[_Key, Sheet], init=False)
+    _count: int = field(default=0, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock], init=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +139,7 @@ class Evaluator:
         # or they would queue behind a whole round.
         wanted = 2 * self.session.model.concurrency + 2
         room = min(wanted, _MOST_CONCURRENT)
-        self._slots = {ahead: asyncio.Semaphore(room) for ahead in (False, True)}
+        self._lanes = {ahead: _Lane(room) for ahead in (False, True)}
         self._penalty = CostPenalty.of(self.cost_weight, self.cost_cap_usd)
         if self._penalty is not None:
             _check_prices([self.session, *self.tiers.values()])
@@ -118,16 +147,18 @@ class Evaluator:
         self._grader = grader_for(self.scorer, place)
         self._code = CodeFields.of(self.scorer, self.public_tests)
 
-    async def load(self) -> None:
-        """Reads what earlier sittings executed."""
-        for record in await self.store.all_executions(self.scope):
-            if record.replicate == self.replicate:
-                self._known[_key(record)] = record
+    async def load(self, each: Callable[[ExecutionRecord], None] | None = None) -> None:
+        """Finds what earlier sittings executed, and hands each to `each`."""
+        async for records in self.store.pages_of_executions(self.scope, self.replicate):
+            for record in records:
+                self._note(record)
+                if each is not None:
+                    each(record)
 
     @property
-    def records(self) -> Iterable[ExecutionRecord]:
-        """Every execution on record, of all splits."""
-        return self._known.values()
+    def count(self) -> int:
+        """How many executions are on record, of all splits."""
+        return self._count
 
     def size(self, split: str) -> int:
         """How many rows the split has."""
@@ -146,11 +177,13 @@ class Evaluator:
         # Rendered once: for each row it would cost as much as the rest of the bookkeeping.
         workflow_id, source = workflow.workflow_id, workflow.source
         async with self._alone(workflow_id):
-            records = await self._executions(workflow_id, source, rows)
+            await self._executions(workflow_id, source, rows)
             await self._summarise(workflow_id, rows.split)
+        figures = self._sheet(workflow_id, rows.split).at(rows.positions)
         if self.on_rows is not None:
-            self.on_rows(len(records))
-        return Evaluation(workflow_id, rows, self._rewards(records), _common_failure(records))
+            self.on_rows(len(figures))
+        failure = await self._common_failure(workflow_id, rows.split, rows.positions, figures)
+        return Evaluation(workflow_id, rows, self._rewards(figures), failure)
 
     async def execute(self, workflow: Workflow, rows: RowSet) -> list[ExecutionRecord]:
         """Runs the workflow on these rows where no execution is on record; no summary is made.
@@ -163,45 +196,51 @@ class Evaluator:
         """
         workflow_id, source = workflow.workflow_id, workflow.source
         async with self._alone(workflow_id):
-            return await self._executions(workflow_id, source, rows)
+            await self._executions(workflow_id, source, rows)
+        found = {one.position: one for one in await self.executions(workflow_id, rows.split)}
+        return [found[position] for position in rows.positions]
 
-    def executions(self, workflow_id: str, split: str) -> list[ExecutionRecord]:
+    async def executions(self, workflow_id: str, split: Split) -> list[ExecutionRecord]:
         """What is on record for a workflow and split, by position."""
-        found = (self._known.get(_Key(workflow_id, split, p)) for p in range(self.size(split)))
-        return [record for record in found if record is not None]
+        return await self.store.executions(self.scope, workflow_id, split, self.replicate)
+
+    def _sheet(self, workflow_id: str, split: str) -> Sheet:
+        return self._sheets.setdefault(_Key(workflow_id, split), Sheet())
+
+    def _note(self, record: ExecutionRecord) -> None:
+        sheet = self._sheet(record.workflow_id, record.split)
+        self._count += sheet.add(record.position, Figures.of(record))
 
     def _alone(self, workflow_id: str) -> asyncio.Lock:
         """One caller a workflow: the next finds the executions on record."""
         return self._locks.setdefault(workflow_id, asyncio.Lock())
 
-    def _rewards(self, records: Iterable[ExecutionRecord]) -> tuple[float, ...]:
+    def _rewards(self, figures: Iterable[Figures]) -> tuple[float, ...]:
         if self._penalty is None:
-            return tuple(record.score for record in records)
-        return tuple(self._penalty.reward(record) for record in records)
+            return tuple(one.score for one in figures)
+        return tuple(self._penalty.reward(one) for one in figures)
 
-    async def _executions(
-        self, workflow_id: str, source: str, rows: RowSet
-    ) -> list[ExecutionRecord]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._execution(workflow_id, source, rows.split, position))
-                for position in rows.positions
-            ]
-        return [task.result() for task in tasks]
+    async def _executions(self, workflow_id: str, source: str, rows: RowSet) -> None:
+        sheet = self._sheet(workflow_id, rows.split)
+        lane = self._lanes[AHEAD.get()]
+        # Workflow by workflow, and a task only where there is a slot for it: a round's executions
+        # all at once would be more tasks than everything else in memory.
+        async with asyncio.TaskGroup() as group, lane.turn:
+            for position in rows.positions:
+                if position not in sheet:
+                    slot = await lane.slot()
+                    work = self._execution(slot, workflow_id, source, rows.split, position)
+                    group.create_task(work).add_done_callback(slot.free)
 
     async def _execution(
-        self, workflow_id: str, source: str, split: Split, position: int
-    ) -> ExecutionRecord:
-        known = self._known.get(_Key(workflow_id, split, position))
-        if known is not None:
-            return known
-        async with self._slots[AHEAD.get()]:
-            record = await self._execute(workflow_id, source, split, position)
+        self, slot: "_Slot", workflow_id: str, source: str, split: Split, position: int
+    ) -> None:
+        record = await self._execute(workflow_id, source, split, position)
+        slot.free()  # what is left waits for the disk alone
         await self.store.record_execution(record)
-        self._known[_key(record)] = record
+        self._note(record)
         if self.on_execution is not None:
             self.on_execution(record)
-        return record
 
     async def _execute(
         self, workflow_id: str, source: str, split: Split, position: int
@@ -258,11 +297,11 @@ class Evaluator:
         return Grade(0.0) if answer is None else await self._grader.grade(row, answer)
 
     async def _summarise(self, workflow_id: str, split: Split) -> None:
-        records = self.executions(workflow_id, split)
-        scores = [record.score for record in records]
+        figures = self._sheet(workflow_id, split).all()
+        scores = [one.score for one in figures]
         mean = sum(scores) / len(scores)
         squares = sum((score - mean) ** 2 for score in scores)
-        failure = _common_failure(records)
+        failure = await self._common_failure(workflow_id, split, None, figures)
         await self.store.put_summary(
             SummaryRecord(
                 run_id=self.scope,
@@ -273,14 +312,36 @@ class Evaluator:
                 variance=squares / max(len(scores) - 1, 1),
                 failed=failure is not None,
                 error=None if failure is None else json.dumps(failure),
-                calls=sum(record.calls for record in records),
-                tokens=sum(record.input_tokens + record.output_tokens for record in records),
-                cost_usd=total_usd(record.cost_usd for record in records),
-                seconds=sum(record.seconds for record in records),
+                calls=sum(one.calls for one in figures),
+                tokens=sum(one.tokens for one in figures),
+                cost_usd=total_usd(one.cost_usd for one in figures),
+                seconds=sum(one.seconds for one in figures),
                 replicate=self.replicate,
-                reward=None if self._penalty is None else fmean(self._rewards(records)),
+                reward=None if self._penalty is None else fmean(self._rewards(figures)),
             )
         )
+
+    async def _common_failure(
+        self,
+        workflow_id: str,
+        split: Split,
+        positions: Sequence[int] | None,
+        figures: Sequence[Figures],
+    ) -> str | None:
+        """Why the workflow does not run at all: every row failed. One line, the most frequent.
+
+        Args:
+            workflow_id: The workflow.
+            split: The split of the rows.
+            positions: The rows, in the order that decides between equally frequent failures; None:
+                all that are on record.
+            figures: Their executions.
+        """
+        if not figures or not all(one.failed for one in figures):
+            return None
+        found = {one.position: one for one in await self.executions(workflow_id, split)}
+        lines = [failure_line(found[position]) for position in positions or found]
+        return Counter(lines).most_common(1)[0][0]
 
 
 def failure_line(record: ExecutionRecord) -> str:
@@ -311,14 +372,3 @@ def _with_an_answer(outcome: Outcome) -> Outcome:
 
 def _error_json(outcome: Outcome) -> str | None:
     return None if outcome.failure is None else json.dumps(asdict(outcome.failure))
-
-
-def _common_failure(records: Sequence[ExecutionRecord]) -> str | None:
-    """Why the workflow does not run at all: every row failed. One line, the most frequent."""
-    if not records or any(record.error is None for record in records):
-        return None
-    return Counter(failure_line(record) for record in records).most_common(1)[0][0]
-
-
-def _key(record: ExecutionRecord) -> _Key:
-    return _Key(record.workflow_id, record.split, record.position)

@@ -43,7 +43,7 @@ class StoredFeedback:
         met = set(evaluation.rows.positions)
         records = [
             record
-            for record in self.evaluator.executions(evaluation.workflow_id, "validation")
+            for record in await self.evaluator.executions(evaluation.workflow_id, "validation")
             if record.position in met
         ]
         # Stable: of equal scores the first positions come first.

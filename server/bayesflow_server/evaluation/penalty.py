@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bayesflow_server.errors import InputError
-from bayesflow_server.store.records import ExecutionRecord
+from bayesflow_server.evaluation.sheet import Figures
 
 __all__ = ["CostPenalty"]
 
@@ -44,17 +44,17 @@ class CostPenalty:
             )
         return cls(weight, cap_usd)
 
-    def reward(self, record: ExecutionRecord) -> float:
+    def reward(self, row: Figures) -> float:
         """The row's score less what its cost takes away, in [−λ, 1].
 
         Raises:
             InputError: The price of a model that it used is unknown.
         """
-        if record.error is not None:
+        if row.failed:
             return -self.weight
-        if record.cost_usd is None:
+        if row.cost_usd is None:
             raise InputError(
                 "`cost_weight` needs the list price of every model that a workflow calls, and one "
                 "is unknown: set it to 0, or use models with a known price."
             )
-        return record.score - self.weight * min(record.cost_usd / self.cap_usd, 1.0)
+        return row.score - self.weight * min(row.cost_usd / self.cap_usd, 1.0)

@@ -246,7 +246,7 @@ class ModelSession:
     budget: Budget
     scope: str
     role: Role
-    _asked: set[str] = field(default_factory=set[str], init=False)
+    _asked: set[int] = field(default_factory=set[int], init=False)  # keys, as numbers
     _dropped: set[str] = field(default_factory=set[str], init=False)
 
     @property
@@ -306,8 +306,9 @@ class ModelSession:
             first: Whether it is the first of its call; the others are no calls of their own.
             usage: Its tokens, if it was paid.
         """
-        needed = key not in self._asked
-        self._asked.add(key)
+        number = int(key, 16)  # takes a third of the text's memory, and every key stays
+        needed = number not in self._asked
+        self._asked.add(number)
         used = usage or Usage()
         return UsageDelta(
             scope=self.scope,

@@ -143,14 +143,12 @@ class PoolTool:
         the winner, so the best of them flatters; get_best_workflow has the honest test score and
         the source. Next: evaluate_workflow(workflow='wf_…', run_id=…) scores one on other rows.
         """
-        from bayesflow_server.runs.pool_view import view_pool
         from bayesflow_server.runs.spec import RunSpec
 
         start = offset_of(cursor)
         service = await self._backend.runs()
         record = await service.record(run_id)
-        pool = await service.pool(run_id)
-        view = view_pool(pool, beta=beta, sort=sort, round_number=round)
+        pool, view = await service.shown_pool(run_id, beta=beta, sort=sort, round_number=round)
         page = islice(view.items, start, start + limit)
         items = first_that_fit(map(pool_workflow, page, count(start + 1)))
         end = start + len(items)

@@ -231,10 +231,9 @@ async def _text(address: Address, service: "RunService") -> str:
 
 async def _pool(record: "RunRecord", service: "RunService") -> str:
     """The pool as one JSON object; a long one is written without holding up other requests."""
-    from bayesflow_server.runs.pool_view import view_pool
     from bayesflow_server.runs.spec import RunSpec
 
-    view = view_pool(await service.pool(record.run_id))
+    view = (await service.shown_pool(record.run_id)).view
     head = WholePool(
         run_id=record.run_id,
         revision=record.revision,

@@ -130,13 +130,12 @@ async def _report(
     service: "RunService", workflow_id: str, steps: str, found: "Provenance | None"
 ) -> str:
     from bayesflow_server.export.report import report_of
-    from bayesflow_server.runs.pool_view import view_pool
 
     titles: list[str] = json.loads(steps)
     if found is None:
         return report_of(workflow_id, titles)
     run_id = found.record.run_id
-    items = view_pool(await service.pool(run_id)).items
+    items = (await service.shown_pool(run_id)).view.items
     item = next((one for one in items if one.row.entry.workflow_id == workflow_id), None)
     records = await service.workplace.store.executions(run_id, workflow_id, "validation")
     return report_of(workflow_id, titles, found=found, item=item, executions=records)

@@ -90,7 +90,8 @@ class ScriptedModel:
     """Answers from a function, after a latency, and counts.
 
     Attributes:
-        calls: The requests so far, in the order they came.
+        calls: The requests so far, in the order they came; none of a model read from a file,
+            which may serve a server for hours.
     """
 
     deterministic = True
@@ -104,12 +105,14 @@ class ScriptedModel:
         latency_seconds: float = 0.0,
         count_file: Path | None = None,
         concurrency: int = 64,
+        keeps_calls: bool = True,
     ) -> None:
         """Takes a function of the request; what it raises, `complete` raises."""
         self.spec = f"scripted:{name}"
         self.identity = self.spec
         self.concurrency = concurrency
         self.calls: list[ChatRequest] = []
+        self._keeps_calls = keeps_calls
         self._answer = answer
         self._latency_seconds = latency_seconds
         self._count_file = count_file
@@ -138,6 +141,7 @@ class ScriptedModel:
             _rule_follower(script),
             latency_seconds=script.latency_ms / 1000,
             count_file=script.count_file,
+            keeps_calls=False,
         )
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -146,7 +150,8 @@ class ScriptedModel:
         Raises:
             ProviderError: The script says so.
         """
-        self.calls.append(request)
+        if self._keeps_calls:
+            self.calls.append(request)
         self._note("start", request)
         if self._latency_seconds:
             await asyncio.sleep(self._latency_seconds)

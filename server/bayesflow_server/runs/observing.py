@@ -3,7 +3,8 @@
 from bayesflow_server.errors import NotFoundError
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.options import pools_rounds
-from bayesflow_server.runs.pool_view import StoredPool
+from bayesflow_server.runs.pool_cache import PoolCache, ShownPool
+from bayesflow_server.runs.pool_view import Sort, StoredPool
 from bayesflow_server.runs.roles import GRAMMAR
 from bayesflow_server.runs.sitting import Workplace
 from bayesflow_server.runs.spec import RunSpec
@@ -28,6 +29,7 @@ class Observer:
     def __init__(self, workplace: Workplace) -> None:
         self.workplace = workplace
         self._store = workplace.store
+        self._pools = PoolCache(workplace.store, self._read_pool)
 
     async def record(self, run_id: str) -> RunRecord:
         """The run as stored.
@@ -78,6 +80,20 @@ class Observer:
 
     async def pool(self, run_id: str) -> StoredPool:
         """All that the pool's view is computed from."""
+        return await self._pools.pool(run_id)
+
+    async def shown_pool(
+        self,
+        run_id: str,
+        *,
+        beta: float | None = None,
+        sort: Sort = "posterior",
+        round_number: int | None = None,
+    ) -> ShownPool:
+        """The pool and its view; see `view_pool`, which keeps the event loop long."""
+        return await self._pools.show(run_id, beta=beta, sort=sort, round_number=round_number)
+
+    async def _read_pool(self, run_id: str) -> StoredPool:
         spec = RunSpec.model_validate_json((await self.record(run_id)).request)
         rows = await self._store.rows(run_id)
         return StoredPool(

@@ -150,18 +150,12 @@ class Sitting:
             on_execution=self._executed,
             on_rows=self.progress.executed,
         )
-        await evaluator.load()
-        self._outcomes = outcome_totals(evaluator.records)
-        for record in evaluator.records:
-            self._count_failure(record)
+        await evaluator.load(self._executed)
         await self._recorder.load()
         return evaluator
 
     def _executed(self, record: ExecutionRecord) -> None:
         self._outcomes.update(outcome_totals([record]))
-        self._count_failure(record)
-
-    def _count_failure(self, record: ExecutionRecord) -> None:
         if record.error is not None:
             self.progress.error(failure_line(record))
 
@@ -184,7 +178,7 @@ class Sitting:
                 admit_workflow(source, exec_code=spec.public_tests is not None)
                 for source in spec.warm
             ],
-            purse=RunPurse(spec, sizes, self.budget, lambda: sum(1 for _ in evaluator.records)),
+            purse=RunPurse(spec, sizes, self.budget, lambda: evaluator.count),
         )
         pooled = prior.coherent and pools_rounds(spec.options)
         archive = Archive(
@@ -266,8 +260,8 @@ class Sitting:
                 group.create_task(evaluator.score(workflow, rows))
         result = await asyncio.to_thread(  # the bootstrap takes a while on many rows
             compare,
-            evaluator.executions(winner.workflow_id, "test"),
-            evaluator.executions(baseline.workflow_id, "test"),
+            await evaluator.executions(winner.workflow_id, "test"),
+            await evaluator.executions(baseline.workflow_id, "test"),
         )
         return FinalReport(
             best=tuple(_runner_up(finalist) for finalist in finalists),

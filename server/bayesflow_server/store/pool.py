@@ -1,6 +1,9 @@
 """Workflows, the pool a run makes of them, and their scores."""
 
-from bayesflow_server.store.access import Access
+import asyncio
+from typing import NamedTuple
+
+from bayesflow_server.store.access import SLICE, Access
 from bayesflow_server.store.records import (
     PoolEntry,
     PoolRow,
@@ -10,7 +13,7 @@ from bayesflow_server.store.records import (
 )
 from bayesflow_server.store.table import Row, Table
 
-__all__ = ["PoolStore"]
+__all__ = ["PoolStore", "PoolVersion"]
 
 WORKFLOWS = Table("workflows", WorkflowRecord)
 POOL = Table("pool", PoolEntry)
@@ -21,6 +24,30 @@ KEEP_THE_CLEANER = (
     "ON CONFLICT DO UPDATE SET round = excluded.round, origin = excluded.origin, "
     "parent_id = excluded.parent_id, clean = excluded.clean WHERE excluded.clean > clean"
 )
+
+
+# Whatever changes a pool makes one of these counts larger: entries are only added or become clean,
+# and a score is replaced when it covers more rows.
+VERSION = """
+SELECT (SELECT COUNT(*) FROM pool WHERE run_id = ?1),
+  (SELECT COALESCE(SUM(clean), 0) FROM pool WHERE run_id = ?1),
+  (SELECT COUNT(*) FROM rounds WHERE run_id = ?1),
+  (SELECT COALESCE(SUM(LENGTH(stats)), 0) FROM rounds WHERE run_id = ?1),
+  (SELECT COUNT(*) FROM summaries WHERE run_id = ?1 AND split = 'validation' AND replicate = 0),
+  (SELECT COALESCE(SUM(rows), 0) FROM summaries
+    WHERE run_id = ?1 AND split = 'validation' AND replicate = 0)
+"""
+
+
+class PoolVersion(NamedTuple):
+    """Tells two states of a run's pool apart: it has entries, clean ones, rounds, scores."""
+
+    entries: int
+    clean: int
+    rounds: int
+    rounds_length: int
+    scores: int
+    scored_rows: int
 
 
 class PoolStore(Access):
@@ -53,10 +80,23 @@ class PoolStore(Access):
             "ON s.run_id = p.run_id AND s.workflow_id = p.workflow_id "
             "AND s.split = 'validation' AND s.replicate = 0 WHERE p.run_id = ? ORDER BY p.rowid"
         )
-        return [
-            PoolRow(POOL.load(row[:width]), row[width], _summary(row[width + 1 :]))
-            for row in await self._reader.rows(sql, run_id)
-        ]
+        rows = await self._reader.rows(sql, run_id)
+
+        def load() -> list[PoolRow]:
+            return [
+                PoolRow(POOL.load(row[:width]), row[width], _summary(row[width + 1 :]))
+                for row in rows
+            ]
+
+        return load() if len(rows) < SLICE else await asyncio.to_thread(load)
+
+    async def pool_version(self, run_id: str) -> PoolVersion:
+        """Returns the version of a run's pool, its rounds and its validation scores."""
+        return PoolVersion(*(await self._reader.rows(VERSION, run_id))[0])
+
+    async def commits(self) -> int:
+        """Returns a number that is another one after any commit to the file, by any process."""
+        return int((await self._reader.rows("PRAGMA data_version"))[0][0])
 
     async def put_summary(self, record: SummaryRecord) -> None:
         """Stores a score, in place of the one stored of that run, workflow, split and replicate."""

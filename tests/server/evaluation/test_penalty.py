@@ -4,6 +4,7 @@ import pytest
 
 from bayesflow_server.errors import InputError
 from bayesflow_server.evaluation.penalty import CostPenalty
+from bayesflow_server.evaluation.sheet import Figures
 from bayesflow_server.store.records import ExecutionRecord
 from fakes.approx import approx
 
@@ -28,17 +29,17 @@ def test_the_reward_is_the_score_less_the_weighted_share_of_the_cap(
     score: float, cost: float, reward: float
 ) -> None:
     penalty = CostPenalty(weight=0.2, cap_usd=0.01)
-    assert penalty.reward(execution(score, cost)) == approx(reward)
+    assert penalty.reward(Figures.of(execution(score, cost))) == approx(reward)
 
 
 def test_a_row_that_failed_pays_the_whole_weight_whatever_it_cost() -> None:
-    assert CostPenalty(0.2, 0.01).reward(execution(0.0, 0.0, error="{}")) == -0.2
-    assert CostPenalty(0.2, 0.01).reward(execution(0.0, None, error="{}")) == -0.2
+    assert CostPenalty(0.2, 0.01).reward(Figures.of(execution(0.0, 0.0, error="{}"))) == -0.2
+    assert CostPenalty(0.2, 0.01).reward(Figures.of(execution(0.0, None, error="{}"))) == -0.2
 
 
 def test_an_unknown_cost_is_refused() -> None:
     with pytest.raises(InputError, match="list price"):
-        CostPenalty(0.2, 0.01).reward(execution(1.0, None))
+        CostPenalty(0.2, 0.01).reward(Figures.of(execution(1.0, None)))
 
 
 def test_a_weight_of_0_is_no_penalty() -> None:
