@@ -21,6 +21,7 @@ from bench.executions import executions
 from bench.figures import Figure, say, table
 from bench.gateway_calls import gateway_calls
 from bench.journal import journal
+from bench.large_pool import large_pool
 from bench.limiter import limiter
 from bench.sandbox import sandbox
 from bench.scorers import scorers
@@ -44,6 +45,7 @@ def main() -> None:
     benches: dict[str, Callable[[], list[Figure]]] = {
         "cold_start": cold_start,
         "tool_calls": tool_calls,
+        "large_pool": large_pool,
         "sandbox": sandbox,
         "scorers": scorers,
         "datasets": datasets,
