@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 from mcp import Client
@@ -11,14 +11,15 @@ from pydantic import JsonValue
 
 from bayesflow_server.interface.paging import LONGEST
 from bayesflow_server.interface.toolset import TOOL_NAMES
+from bayesflow_server.plots.kinds import PlotKind
 from fakes.asking import RUN, asking, open_house
 from fakes.big_store import NASTY, Big, enlarge
 from fakes.mcp_sessions import Arguments, Object, task_arguments
 
 MANY: Final = 10_000
 FEW: Final = 150
-# A picture has no text to cap; what answers questions needs a run that asks some.
-APART: Final = {"plot_run", "next_proposals", "submit_proposals"}
+# These need a run that asks its client.
+APART: Final = {"next_proposals", "submit_proposals"}
 
 
 @pytest.fixture
@@ -103,6 +104,7 @@ async def test_no_result_is_longer_than_a_host_takes(
         ("get_pool", run | {"limit": 50}),
         ("get_pool", run | {"limit": 50, "sort": "cost"}),
         ("get_best_workflow", run),
+        *(("plot_run", run | {"kind": kind}) for kind in get_args(PlotKind)),
         *(("get_workflow", {"workflow_id": winner, "format": one}) for one in ("source", "report")),
         ("get_workflow", {"workflow_id": winner, "format": "script", "executor": "local:smollm2"}),
         *(("evaluate_workflow", evaluation | {"show": one}) for one in ("rows", "traces")),

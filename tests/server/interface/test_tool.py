@@ -70,6 +70,17 @@ async def test_arguments_may_come_as_json_text(client: Client) -> None:
     assert resolved["budget"]["calls"] == 500
 
 
+async def test_an_object_of_a_short_schema_is_held_to_the_whole(client: Client, rows: Path) -> None:
+    """The tool list has the schemas of options and budgets once, at start_bayesflow_run."""
+    task = task_arguments(rows)
+    for tool, arguments, sentence in (
+        ("check_task", task | {"options": {"particels": 1}}, "did you mean 'particles'?"),
+        ("check_task", task | {"budget": {"euros": 1}}, "it takes usd, calls, tokens, minutes."),
+        ("resume_run", {"run_id": "run_1", "budget": {"usd": -1}}, "`budget.usd` must be greater"),
+    ):
+        assert sentence in await refusal(client, tool, arguments)
+
+
 async def test_a_scorer_is_guessed_and_the_guess_is_told(client: Client, rows: Path) -> None:
     started = await call(client, "start_bayesflow_run", task_arguments(rows, scorer="auto"))
     resolved = started["resolved"]
