@@ -27,7 +27,7 @@ from mcp.types import (
     RequestParams,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import Field
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from bayesflow_server.excerpt import excerpt
 
@@ -38,6 +38,7 @@ TASKS: Final = "io.modelcontextprotocol/tasks"
 _WIRES: Final = frozenset(MODERN_PROTOCOL_VERSIONS)
 _POLL_MILLISECONDS: Final = 1_000
 _SHOWN_ID: Final = 60
+_ANSWER: Final[TypeAdapter[InputResponse]] = TypeAdapter(InputResponse)
 
 RequestContext: TypeAlias = ServerRequestContext[Any, Any]
 TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
@@ -114,9 +115,9 @@ class TaskParams(RequestParams):
 
 
 class UpdateParams(TaskParams):
-    """What `tasks/update` brings."""
+    """What `tasks/update` brings; what is no answer to an open question may have any form."""
 
-    input_responses: InputResponses = Field(default_factory=dict[str, InputResponse])
+    input_responses: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
 
 class TasksExtension(Extension):
@@ -157,7 +158,9 @@ class TasksExtension(Extension):
 
     async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
         state = await self._known(ctx, params)
-        await self._source.answer(state.task_id, params.input_responses)
+        given = params.input_responses
+        fitting = {key: _answer(key, given[key]) for key in state.questions if key in given}
+        await self._source.answer(state.task_id, fitting)
         return {"resultType": "complete"}
 
     async def _known(self, ctx: RequestContext, params: TaskParams) -> TaskState:
@@ -175,6 +178,20 @@ class TasksExtension(Extension):
                 INVALID_PARAMS, f"There is no task {excerpt(params.task_id, _SHOWN_ID)!r}."
             )
         return state
+
+
+def _answer(key: str, given: JsonValue) -> InputResponse:
+    """The answer to an open question.
+
+    Raises:
+        MCPError: It has no answer's form.
+    """
+    try:
+        return _ANSWER.validate_python(given)
+    except ValidationError as error:
+        raise MCPError(
+            INVALID_PARAMS, f"The answer to {excerpt(key, _SHOWN_ID)!r} has no answer's form."
+        ) from error
 
 
 def _declared(ctx: RequestContext) -> bool:

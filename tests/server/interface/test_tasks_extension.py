@@ -151,11 +151,13 @@ async def test_questions_are_answered_one_by_one(client: Client) -> None:
     first, second = task["inputRequests"]
     assert task["inputRequests"][first]["method"] == "elicitation/create"
     answer = {"action": "accept", "content": {"one": "1"}}
-    stray = {"nobody asked": answer}
+    stray = {"nobody asked": answer, "nor for this": {"form": "none of ours"}}
     given = await about_task(client, "tasks/update", task_id, answers={first: answer, **stray})
     assert given == ACK
     task = await about_task(client, "tasks/get", task_id)
     assert list(task["inputRequests"]) == [second]
+    with pytest.raises(MCPError, match="no answer's form"):
+        await about_task(client, "tasks/update", task_id, answers={second: {"form": "none"}})
     answer = {"action": "accept", "content": {"two": "2"}}
     await about_task(client, "tasks/update", task_id, answers={second: answer})
     task = await ended(client, task_id)
