@@ -17,8 +17,6 @@ from mcp.types import (
     EmptyResult,
     JSONRPCMessage,
     SetLevelRequestParams,
-    SubscribeRequestParams,
-    UnsubscribeRequestParams,
 )
 
 from bayesflow_server.app import Application
@@ -64,30 +62,19 @@ def fixture_server(application: Application, tasks: MemoryTasks) -> BayesFlowSer
     register_plain(server)
     register_asking(server)
     register_tasks(server)
-    _register_missing(server)
+    server.completion()(complete)
+    _register_set_level(server)
     return server
 
 
-def _register_missing(server: BayesFlowServer) -> None:
-    """Handlers of the older wire that the suite asks for, where the server has none of its own."""
+def _register_set_level(server: BayesFlowServer) -> None:
+    """The older revision's way to name a log level, which the server by itself does not offer."""
     wire = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
 
     async def set_level(context: AnyRequest, params: SetLevelRequestParams) -> EmptyResult:
         return EmptyResult()
 
-    async def subscribe(context: AnyRequest, params: SubscribeRequestParams) -> EmptyResult:
-        return EmptyResult()
-
-    async def unsubscribe(context: AnyRequest, params: UnsubscribeRequestParams) -> EmptyResult:
-        return EmptyResult()
-
-    if wire.get_request_handler("logging/setLevel") is None:
-        wire.add_request_handler("logging/setLevel", SetLevelRequestParams, set_level)
-    if wire.get_request_handler("resources/subscribe") is None:
-        wire.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
-        wire.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
-    if wire.get_request_handler("completion/complete") is None:
-        server.completion()(complete)
+    wire.add_request_handler("logging/setLevel", SetLevelRequestParams, set_level)
 
 
 async def _serve(database: Path) -> None:
