@@ -111,6 +111,9 @@ class TaskSource(Protocol):
 class TaskParams(RequestParams):
     """What `tasks/get` and `tasks/cancel` name."""
 
+    # Built at the first request: a server's start must not wait for it.
+    model_config = ConfigDict(defer_build=True)
+
     task_id: str
 
 
