@@ -27,7 +27,7 @@ from mcp.types import (
     RequestParams,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from bayesflow_server.excerpt import excerpt
 
@@ -38,7 +38,9 @@ TASKS: Final = "io.modelcontextprotocol/tasks"
 _WIRES: Final = frozenset(MODERN_PROTOCOL_VERSIONS)
 _POLL_MILLISECONDS: Final = 1_000
 _SHOWN_ID: Final = 60
-_ANSWER: Final[TypeAdapter[InputResponse]] = TypeAdapter(InputResponse)
+_ANSWER: Final[TypeAdapter[InputResponse]] = TypeAdapter(
+    InputResponse, config=ConfigDict(defer_build=True)
+)
 
 RequestContext: TypeAlias = ServerRequestContext[Any, Any]
 TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
