@@ -39,6 +39,8 @@ PLACEHOLDERS: Final = (
 _MOST_CALLS: Final = 30
 _MOST_WAIT: Final = 0.02
 _MUTATIONS: Final = 2
+# Of eight: how seldom what was drawn is kept where something real is known, and where it is not.
+_DROPPED_FROM: Final = {True: 1, False: 3}
 _DEPTH: Final = 120  # the client itself sends little more
 
 _TEXTS: Final = st.one_of(
@@ -145,7 +147,7 @@ def fitting(draw: st.DrawFn, tool: str) -> dict[str, object]:
         choice = draw(st.integers(0, 7))
         if name in _REAL and choice >= 2:
             arguments[name] = draw(_REAL[name])
-        elif choice >= 1 and name not in required:
+        elif choice >= _DROPPED_FROM[name in _REAL] and name not in required:
             arguments.pop(name, None)
     return _small(tool, arguments)
 

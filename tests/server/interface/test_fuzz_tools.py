@@ -5,12 +5,16 @@ BAYESFLOW_FUZZ_EXAMPLES=1000 looks for more, elsewhere than the last time.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fakes.fuzzed_arguments import SCHEMAS, breaking, fitting
 from fakes.fuzzed_server import WIRES, FuzzedServer, Wire
@@ -19,16 +23,12 @@ from fakes.mcp_sessions import FinishedRun, write_script
 Drawer: TypeAlias = Callable[[str], st.SearchStrategy[dict[str, object]]]
 
 FEW: Final = 20
-MANY: Final = 150
+MANY: Final = 100
 _ASKED: Final = os.environ.get("BAYESFLOW_FUZZ_EXAMPLES")
 
 
-@pytest.fixture(scope="module")
-def server(
-    finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FuzzedServer]:
-    """One server for all: what one call leaves behind, the next one meets."""
-    folder = tmp_path_factory.mktemp("fuzzed")
+@contextmanager
+def fuzzed(finished_run: FinishedRun, folder: Path) -> Generator[FuzzedServer]:
     for file in finished_run.database.parent.glob("runs.sqlite3*"):
         if file.is_file():
             shutil.copy(file, folder / file.name)
@@ -36,6 +36,15 @@ def server(
         patch.setenv("BAYESFLOW_SCRIPTED_MODEL", str(write_script(folder / "script.json")))
         with FuzzedServer(folder, finished_run.run_id) as server:
             yield server
+
+
+@pytest.fixture(scope="module")
+def server(
+    finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FuzzedServer]:
+    """One server for all: what one call leaves behind, the next one meets."""
+    with fuzzed(finished_run, tmp_path_factory.mktemp("fuzzed")) as server:
+        yield server
 
 
 def fuzz(server: FuzzedServer, tool: str, drawer: Drawer, examples: int) -> None:
@@ -66,3 +75,23 @@ def test_a_tool_answers_anything_and_breaks_nothing(
 @pytest.mark.parametrize("drawer", [fitting, breaking])
 def test_a_tool_answers_more_of_anything(server: FuzzedServer, tool: str, drawer: Drawer) -> None:
     fuzz(server, tool, drawer, MANY)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DELETE FROM dataset_rows WHERE scope IN (SELECT run_id FROM runs)",
+        "DELETE FROM events WHERE position = 1",
+        "UPDATE runs SET request = '{}'",
+        "INSERT INTO draws VALUES ('run_of_nobody', 'key', 'value')",
+    ],
+)
+def test_a_run_that_is_not_whole_would_be_seen(
+    finished_run: FinishedRun, tmp_path: Path, spoil: str
+) -> None:
+    """The negative control of the tests above."""
+    with fuzzed(finished_run, tmp_path) as server:
+        with closing(sqlite3.connect(tmp_path / "runs.sqlite3")) as db, db:
+            db.execute(spoil)
+        with pytest.raises((AssertionError, ValidationError)):
+            server.check("auto", "list_runs", {})
