@@ -16,6 +16,7 @@ from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.ending import Ending, ending_of, to_its_end
 from bayesflow_server.runs.estimate import check_budget
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, Lease, worker_lives
+from bayesflow_server.runs.needs import is_able
 from bayesflow_server.runs.observing import Observer
 from bayesflow_server.runs.preparation import Prepared, prepare
 from bayesflow_server.runs.request import RunRequest
@@ -68,7 +69,7 @@ class RunService(Observer):
         super().__init__(workplace)
         self._hosted = hosted
         self.lease = Lease(workplace.store.path)
-        self.standing = Standing(workplace.store.path, self.lease, self.works_on)
+        self.standing = Standing(workplace.store.path, self.lease, self.works_on, self._is_able)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # How a sitting that is being stopped is to be noted.
         self._stops: dict[str, Ending] = {}
@@ -234,6 +235,9 @@ class RunService(Observer):
         if task is not None:
             await asyncio.wait([task])
         return await self.record(run_id)
+
+    def _is_able(self, record: RunRecord) -> bool:
+        return is_able(record, self.workplace.models, self.workplace.scoring)
 
     def works_on(self, run_id: str) -> bool:
         """Whether this process has a sitting of the run."""

@@ -32,6 +32,7 @@ from bayesflow_server.gateway.gateway import Gateway, ModelSession
 from bayesflow_server.models.registry import ModelRegistry
 from bayesflow_server.runs.assembly import Hands, admit_workflow, build_operators
 from bayesflow_server.runs.estimate import closing_executions, most_executions
+from bayesflow_server.runs.needs import require_all
 from bayesflow_server.runs.options import pools_rounds
 from bayesflow_server.runs.progress import BestSoFar, Phase, PoolState, Progress
 from bayesflow_server.runs.proposals import ProposalBoard, Submissions
@@ -103,8 +104,9 @@ class Sitting:
         """Works until the final report is on disk.
 
         Raises:
-            BudgetSpentError, ProviderError, ModelUnavailableError: The run must pause.
+            BudgetSpentError, ProviderError, ModelUnavailableError, ScorerError: The run must pause.
         """
+        require_all(self.spec, self.workplace.models, self.workplace.scoring)
         rows = await self._rows()
         evaluator = await self._evaluator(rows)
         self.progress.planned = most_executions(

@@ -42,6 +42,7 @@ class Standing:
         database: The file.
         lease: This process's.
         works_on: Whether this process has a sitting of the run.
+        is_able: Whether it has all that the run needs.
         adopts: Whether it goes on, unasked, with runs that nobody works on.
         unwritten: How sittings of this process ended that the disk did not take down yet.
     """
@@ -49,6 +50,7 @@ class Standing:
     database: Path
     lease: Lease
     works_on: Callable[[str], bool]
+    is_able: Callable[[RunRecord], bool]
     adopts: bool = False
     unwritten: dict[str, Ending] = field(default_factory=dict[str, Ending])
 
@@ -92,7 +94,7 @@ class Standing:
             return True
         if record.takeovers >= MOST_TAKEOVERS or self.status(record) != "interrupted":
             return False
-        return self.adopts or worker_lives(self.database)
+        return worker_lives(self.database) or (self.adopts and self.is_able(record))
 
     def _unwritten(self, record: RunRecord) -> Ending | None:
         """How the run's sitting ended here, where the store does not tell."""

@@ -16,7 +16,9 @@ from bayesflow_server.runs.service import RunService
 from bayesflow_server.store.records import NewRun, RunStatus
 from fakes.files import change
 from fakes.houses import Footprint, footprint, open_service, settled
+from fakes.llm_runs import asked
 from fakes.models import FakeModel
+from fakes.optimizers import GoodOptimizer
 from fakes.tasks import answer_addition, request
 
 
@@ -208,7 +210,27 @@ async def test_a_run_goes_on_unasked_within_the_budget_it_has(path: Path) -> Non
     assert model.finished.total() == 25
 
 
-async def test_a_run_that_cannot_be_read_fails_and_does_not_stop_the_others(path: Path) -> None:
+async def test_a_run_that_cannot_be_worked_on_here_is_left_to_who_can(path: Path) -> None:
+    """It needs a model that only another process was given."""
+    writer = "writer:fake"
+    others = {writer: FakeModel(GoodOptimizer(), spec=writer)}
+    async with open_service(path, FakeModel(answer_addition), others) as service:
+        others[writer].hold_at(0)
+        run_id = (await service.start(asked())).record.run_id
+        await others[writer].reached()
+    others[writer].release()
+    async with open_service(path, FakeModel(answer_addition)) as service:
+        service.standing.adopts = True
+        assert not await Adoption(service).look()
+        record = await service.record(run_id)
+        assert service.status(record) == "interrupted"
+        assert "resume_run" in (service.reason(record) or "")
+        async with open_service(path, FakeModel(answer_addition), others) as able:
+            assert await Adoption(able).look()
+            assert (await settled(able, run_id)).status == "finished"
+
+
+async def test_a_run_that_cannot_be_read_is_left_and_does_not_stop_the_others(path: Path) -> None:
     async with open_service(path, FakeModel(answer_addition)) as service:
         odd = NewRun("run_alien", '{"from": "elsewhere"}', "hash", status="interrupted")
         await service.workplace.store.create_run(odd, [])
@@ -216,6 +238,9 @@ async def test_a_run_that_cannot_be_read_fails_and_does_not_stop_the_others(path
     change(path, "UPDATE runs SET status = 'interrupted', owner = NULL")
     async with open_service(path, FakeModel(answer_addition)) as service:
         await Adoption(service).run(0.01, once=True)
+        assert (await service.record("run_alien")).status == "interrupted"
+        change(path, "UPDATE runs SET status = 'queued' WHERE run_id = 'run_alien'")
+        await Adoption(service, everything=True).run(0.01, once=True)
         alien = await service.record("run_alien")
         assert (alien.status, "another version" in (alien.reason or "")) == ("failed", True)
         assert (await service.record(run_id)).status == "finished"
