@@ -29,6 +29,7 @@ from mcp.types import (
     InputRequiredResult,
     Prompt,
     PromptReference,
+    RequestParams,
     Resource,
     ResourceTemplate,
     ResourceTemplateReference,
@@ -48,6 +49,7 @@ from bayesflow_server.interface.stored_tasks import StoredTasks
 from bayesflow_server.interface.tasks_extension import TASKS, TasksExtension
 from bayesflow_server.interface.toolset import Narrowing, make_tools
 from bayesflow_server.interface.updates import UpdateBus, Updates
+from bayesflow_server.interface.wire import UNREADABLE, refuse_unreadable
 
 if TYPE_CHECKING:
     from bayesflow_server.interface.completions import Completions
@@ -200,7 +202,10 @@ class BayesFlowServer(MCPServer[object]):
     # --- updates ----------------------------------------------------------------------------
 
     def _serve_further(self) -> None:
-        """Serves streams of the newer revision, subscriptions of the older one, completions."""
+        """Serves streams of the newer revision, subscriptions of the older one, completions.
+
+        And a request that nobody can read, of which `wire` knows the id.
+        """
         server = self._lowlevel_server
         server.add_request_handler(
             "subscriptions/listen", SubscriptionsListenRequestParams, self._stream
@@ -212,6 +217,7 @@ class BayesFlowServer(MCPServer[object]):
             "resources/unsubscribe", UnsubscribeRequestParams, self._updates.unsubscribe
         )
         server.add_request_handler("completion/complete", CompleteRequestParams, self._complete)
+        server.add_request_handler(UNREADABLE, RequestParams, refuse_unreadable)
 
     async def _stream(
         self, context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams

@@ -1,7 +1,9 @@
-r"""Stdin as the transport reads it: a line that holds half of a surrogate pair is mended first.
+r"""Stdin as the transport reads it: lines that it would drop are mended, or made to be answered.
 
-Hosts in JavaScript cut texts in the middle of a character and send `\ud83d` alone. That is no JSON
-for the transport, which drops the line: its request would never be answered. Called by `stdio`.
+The transport drops a line that it cannot read, and whoever sent it would wait for ever. Hosts in
+JavaScript cut texts in the middle of a character and send `\ud83d` alone, which is no JSON: such
+halves are replaced. A request that is unreadable otherwise, but shows its id, becomes a request of
+a method that refuses it in words. Called by `stdio`.
 """
 
 import io
@@ -10,18 +12,58 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, TextIO
+
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST, RequestParams
+from mcp_types import jsonrpc_message_adapter
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["mended", "mended_stdin"]
+__all__ = ["UNREADABLE", "answerable", "mended", "mended_stdin", "refuse_unreadable"]
+
+# The method in whose name a request is refused that cannot be read.
+UNREADABLE: Final = "bayesflow/unreadable"
 
 # An escape at a time, so that a backslash that is itself escaped begins none.
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
+_METHOD: Final = re.compile(rb'"method"\s*:')
+_ID: Final = re.compile(rb'"id"\s*:\s*("[^"\\\x00-\x1f\x80-\xff]{1,200}"|-?[0-9]{1,15}(?=\s*[,}]))')
+# What each request of the newer revision says of itself, and no request of the older.
+_VERSION: Final = b"io.modelcontextprotocol/protocolVersion"
+_ABOUT: Final = (
+    b'"_meta":{"%b":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}' % _VERSION
+)
+
+
+async def refuse_unreadable(_context: object, _params: RequestParams) -> NoReturn:
+    """Handles what `answerable` put in an unreadable request's place.
+
+    Raises:
+        MCPError: Always.
+    """
+    raise MCPError(
+        INVALID_REQUEST,
+        "This line could not be read as a request: it is no JSON, or is nested too deeply, or its "
+        "`params` are no object. Send one JSON-RPC request a line.",
+    )
+
+
+def answerable(line: bytes) -> bytes:
+    """The line, or a request that is refused in its name if the transport would drop it."""
+    try:
+        jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        names = set(_ID.findall(line))
+        if len(names) != 1 or not _METHOD.search(line):
+            return line  # whose it is cannot be told, or nobody waits for an answer
+        fields = (names.pop(), UNREADABLE.encode(), _ABOUT if _VERSION in line else b"")
+        return b'{"jsonrpc":"2.0","id":%b,"method":"%b","params":{%b}}\n' % fields
+    return line
 
 
 def mended(line: bytes) -> bytes:
@@ -65,10 +107,14 @@ class _Lines(io.RawIOBase):
         """As much of the present line as there is room for; waits for a line if need be."""
         room = memoryview(buffer).cast("B")
         if not self._left:
-            self._left = memoryview(mended(self._file.readline()))
+            self._left = memoryview(self._next_line())
         given, self._left = self._left[: len(room)], self._left[len(room) :]
         room[: len(given)] = given
         return len(given)
+
+    def _next_line(self) -> bytes:
+        line = mended(self._file.readline())
+        return answerable(line) if line else line
 
 
 def _is_real(stdin: "TextIO | None") -> bool:

@@ -1,4 +1,4 @@
-"""Half characters in a request, as hosts send that cut texts without looking."""
+"""Half characters, as hosts send that cut texts without looking, and requests nobody can read."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesflow_server.interface.wire import mended
-from fakes.mcp_sessions import task_arguments, write_rows, write_script
-from fakes.server_process import ServerProcess
+from bayesflow_server.interface.wire import UNREADABLE, answerable, mended
+from fakes.mcp_sessions import Object, task_arguments, write_rows, write_script
+from fakes.server_process import ABOUT_EACH, ServerProcess
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,54 @@ def test_a_request_with_half_a_character_is_answered(tmp_path: Path) -> None:
             json.dumps(server.call("submit_proposals", run | {"answers": answers})["answers"])
         )
         assert [one["result"] for one in taken] == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":[]}',
+        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"list_runs",}}',
+        b'{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":'
+        + b"[" * 5_000
+        + b"]" * 5_000
+        + b"}}",
+        b'{"method":"x","params":{"a":' + b"9" * 5_000 + b'},"jsonrpc":"2.0", "id" : 7 }',
+    ],
+)
+def test_an_unreadable_request_becomes_one_that_is_refused_in_its_name(line: bytes) -> None:
+    request = json.loads(answerable(line))
+    assert (request["id"], request["method"]) == (7, UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","id":7,"method":"ping"}',
+        b'{"jsonrpc":"2.0","method":"notifications/initialized","params":[]}',
+        b'{"jsonrpc":"2.0","id":7,"result":[}',  # an answer: nobody waits for ours
+        b'{"id":7,"method":"x","params":{"id":8,}}',  # whose it is cannot be told
+        b"\xff\n",
+        b"\n",
+    ],
+)
+def test_what_is_readable_or_waits_for_no_answer_is_left_alone(line: bytes) -> None:
+    assert answerable(line) == line
+
+
+@pytest.mark.parametrize("modern", [False, True], ids=["legacy", "modern"])
+def test_whoever_sends_an_unreadable_request_is_told_so(tmp_path: Path, modern: bool) -> None:
+    about = f',"_meta":{json.dumps(ABOUT_EACH)}' if modern else ""
+    line = f'{{"jsonrpc":"2.0","id":"odd","method":"x","params":{{"a":[,]{about}}}}}\n'
+    script = write_script(tmp_path / "script.json")
+    with ServerProcess(tmp_path / "runs.sqlite3", script, modern=modern) as server:
+        server.call("list_runs", {})
+        assert server.process.stdin is not None
+        server.process.stdin.write(line.encode())
+        server.process.stdin.flush()
+        said: list[Object] = []
+        for _ in range(50):
+            server.call("list_runs", {})
+            said = [one for one in server.notifications if one.get("id") == "odd"]
+            if said:
+                break
+        assert "could not be read" in json.dumps(said)
