@@ -100,7 +100,7 @@ async def _short_run(client: Client) -> str:
 
 def _fill(database: Path, run_id: str) -> None:
     """Adds a long run's workflows, scores and rounds to what the run has."""
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     names = [f"wf_{number:012x}" for number in range(_WORKFLOWS)]
     steps = json.dumps([f"Step {number}: work out a part of the answer" for number in range(4)])
     db = sqlite3.connect(database)

@@ -8,11 +8,14 @@ of a small machine. Called by `evaluate`.
 import math
 from array import array
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from bayesflow_server.store.records import ExecutionRecord
 
 __all__ = ["Figures", "Sheet"]
+
+# Most scores; the sampler keeps every one, and need not keep as many objects.
+_COMMON: Final = {0.0: 0.0, 1.0: 1.0}
 
 
 class Figures(NamedTuple):
@@ -86,9 +89,9 @@ class Sheet:
         return self.at(sorted(self._lines))
 
     def _figures(self, line: int) -> Figures:
-        cost = self._costs[line]
+        cost, score = self._costs[line], self._scores[line]
         return Figures(
-            self._scores[line],
+            _COMMON.get(score, score),
             bool(self._failed[line]),
             self._calls[line],
             self._tokens[line],

@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 
 from bayesflow_server.store import Store
@@ -40,3 +41,21 @@ async def test_executions_are_found_by_scope_workflow_split_and_replicate(store:
     assert await store.executions("run", "w", "validation") == [EXECUTION, failed]
     assert await store.executions("run", "w", "validation", 1) == [others[1]]
     assert await store.all_executions("run") == [failed, EXECUTION, *others]
+
+
+async def test_executions_come_in_pages_that_leave_out_none_and_repeat_none(store: Store) -> None:
+    made = [
+        dataclasses.replace(
+            EXECUTION, workflow_id=f"w{number % 3}", position=number // 3, replicate=replicate
+        )
+        for number in range(1203)
+        for replicate in (0, 1)
+    ]
+    await asyncio.gather(*(store.record_execution(record) for record in made))
+    await store.record_execution(dataclasses.replace(EXECUTION, scope="evaluation"))
+    pages = [page async for page in store.pages_of_executions("run", 1)]
+    assert [len(page) for page in pages] == [500, 500, 203]
+    found = [record for page in pages for record in page]
+    assert len(set(found)) == len(found)
+    assert set(found) == {record for record in made if record.replicate == 1}
+    assert [page async for page in store.pages_of_executions("nobody")] == []
