@@ -230,7 +230,7 @@ def _check(prompt: Prompt, arguments: Mapping[str, str]) -> None:
         if name not in names:
             raise MCPError(
                 INVALID_PARAMS,
-                f"The prompt {prompt.name} has no argument `{excerpt(name, _SHOWN)}`; {takes}",
+                f"The prompt {prompt.name} has no argument {excerpt(name, _SHOWN)!r}; {takes}",
             )
         if len(value) > _LONGEST:
             raise MCPError(

@@ -11,6 +11,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import (
     ResourceError,
+    ResourceNotFoundError,
     ToolError,
     UnexpectedResourceError,
 )
@@ -182,15 +183,20 @@ class BayesFlowServer(MCPServer[object]):
             ResourceNotFoundError: The URI names nothing that there is.
             ResourceError: One sentence that says what is wrong and what to do.
         """
+        shown = excerpt(str(uri), _LONGEST_URI)
         if not is_ours(str(uri)):
-            return await super().read_resource(uri, context)
+            try:
+                return await super().read_resource(uri, context)
+            except ResourceNotFoundError as error:  # its text is the whole URI, however long
+                raise ResourceNotFoundError(
+                    f"There is no resource {shown!r}; resources/list names those there are."
+                ) from error
         try:
             return await self._shown().read(str(uri))
         except ResourceError:
             raise
         except Exception as error:
-            shown = excerpt(str(uri), _LONGEST_URI)
-            raise UnexpectedResourceError(f"Reading {shown} {_DEFECT}") from error
+            raise UnexpectedResourceError(f"Reading {shown!r} {_DEFECT}") from error
 
     def _shown(self) -> "Resources":
         if self._resources is None:

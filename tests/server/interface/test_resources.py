@@ -177,7 +177,8 @@ async def test_a_workflow_reads_as_python(client: Client, finished: str) -> None
         ("bayesflow://runs/" + "x" * 5000, "There is no resource"),
         ("bayesflow://runs/run_0\n", "There is no resource"),
         ("bayesflow://runs/%72un_0", "There is no resource"),
-        ("other://thing", "Unknown resource"),
+        ("other://thing", "There is no resource 'other://thing'"),
+        ("other://" + "x" * 10_000 + "\n", "There is no resource"),
     ],
 )
 async def test_what_is_not_there_is_said_in_a_sentence(
