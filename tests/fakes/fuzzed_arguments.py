@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from fakes.mcp_sessions import WORKFLOW
 from fakes.schema_values import values
 
-__all__ = ["PLACEHOLDERS", "SCHEMAS", "breaking", "fitting"]
+__all__ = ["PLACEHOLDERS", "SCHEMAS", "addresses", "breaking", "fitting", "texts_by_name"]
 
 _GOLDEN: Final = Path(__file__).parents[1] / "server" / "interface" / "tools.json"
 # The input schema of every tool, as published.
@@ -132,7 +132,6 @@ _REAL: Final[Mapping[str, st.SearchStrategy[object]]] = {
     "scorer": st.sampled_from(["numeric", "exact", {"kind": "numeric", "tolerance": 0.5}]),
     "answers": _ANSWERS,
     "input": st.just("What is 4 plus 5?"),
-    "idempotency_key": st.sampled_from(["one", "two"]),
 }
 
 
@@ -169,6 +168,30 @@ def breaking(draw: st.DrawFn, tool: str) -> dict[str, object]:
         else:
             arguments[draw(st.sampled_from(_properties(tool)))] = draw(_JUNK)
     return _small(tool, arguments)
+
+
+def addresses() -> st.SearchStrategy[str]:
+    """Addresses of resources: right ones, nearly right ones, and others."""
+    ids = st.sampled_from(["<finished>", "<waiting>", "<workflow>", "..", "", "%2e%2e", "a/b"])
+    forms = ("runs", "runs/{}", "runs/{}/pool", "runs/{}/events", "workflows/{}", "runs/{}/no")
+    ours = st.builds(
+        _address,
+        st.sampled_from(forms),
+        ids | _NAMES,
+        st.sampled_from(["", "", "/", "?a=1", "#a", "\x00"]),
+    )
+    return ours | _NAMES | st.sampled_from(["file:///etc/passwd", "bayesflow:", "http://[::1"])
+
+
+def _address(form: str, one: str, more: str) -> str:
+    return f"bayesflow://{form.replace('{}', one)}{more}"
+
+
+def texts_by_name() -> st.SearchStrategy[dict[str, str]]:
+    """Arguments of a prompt, of names that prompts have and of others."""
+    names = st.sampled_from(["run_id", "workflow_id", "task", "examples", "executor", "budget"])
+    real = st.sampled_from(["<finished>", "<workflow>", "scripted:default", "<rows>"])
+    return st.dictionaries(names | _NAMES, real | _NAMES, max_size=4)
 
 
 def _wrapped(value: object) -> list[object]:

@@ -17,7 +17,8 @@ from typing import Final, Literal, Self, TypeVar, cast
 
 import jsonschema
 from mcp import Client
-from mcp.types import CallToolResult, TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import CallToolResult, PromptReference, TextContent
 from pydantic import JsonValue
 
 from bayesflow_server.app import Application
@@ -101,6 +102,22 @@ class FuzzedServer:
         """Calls a tool, and looks whether all is as it has to be."""
         self.run(self._check(wire, tool, self._filled(dict(arguments))))
 
+    def check_resource(self, wire: Wire, uri: str) -> None:
+        """Reads a resource."""
+        named = _named(uri, self._known)
+        self.run(self._check_other(wire, self._clients[wire].read_resource(named)))
+
+    def check_prompt(self, wire: Wire, name: str, arguments: dict[str, str]) -> None:
+        """Fetches a prompt."""
+        given = {key: _named(text, self._known) for key, text in arguments.items()}
+        self.run(self._check_other(wire, self._clients[wire].get_prompt(name, given)))
+
+    def check_completion(self, wire: Wire, prompt: str, argument: str, begun: str) -> None:
+        """Asks how an argument may go on."""
+        asked = {"name": argument, "value": begun}
+        asking = self._clients[wire].complete(PromptReference(name=prompt), asked)
+        self.run(self._check_other(wire, asking))
+
     # --- what is there ----------------------------------------------------------------------
 
     async def _open(self) -> None:
@@ -164,7 +181,23 @@ class FuzzedServer:
         async with asyncio.timeout(_PATIENCE):
             result = await self._clients[wire].call_tool(tool, arguments)
         self._look_at_result(tool, result)
-        started = await self._tidy(tool, result)
+        await self._look(wire, await self._tidy(tool, result))
+
+    async def _check_other(self, wire: Wire, request: Coroutine[object, object, object]) -> None:
+        """A request that is no tool's: it is answered, or refused in one line of ours."""
+        said = ""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await request
+        except MCPError as refused:
+            said = refused.error.message
+        assert "\n" not in said
+        assert len(said) <= _LONGEST_ERROR
+        for leak in (*_LEAKS, "Internal"):
+            assert leak not in said, said
+        await self._look(wire, 0)
+
+    async def _look(self, wire: Wire, started: int) -> None:
         listed = await call(self._clients[wire], "list_runs", {"limit": 1})
         assert listed["runs"]
         assert not self._faults.seen, self._faults.seen[0]
@@ -237,6 +270,13 @@ async def _held(client: Client) -> AsyncGenerator[Client]:
     yield client
     done.set()
     await holding
+
+
+def _named(text: str, known: Mapping[str, str]) -> str:
+    """The text with the ids that are really there."""
+    for name, there in known.items():
+        text = text.replace(name, there)
+    return text
 
 
 def _replaced(value: object, known: Mapping[str, str], depth: int = 3) -> object:

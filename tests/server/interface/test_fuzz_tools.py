@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fakes.fuzzed_arguments import SCHEMAS, breaking, fitting
+from bayesflow_server.interface.prompts import EXPLAIN, IMPROVE, OPTIMISE
+from fakes.fuzzed_arguments import SCHEMAS, addresses, breaking, fitting, texts_by_name
 from fakes.fuzzed_server import WIRES, FuzzedServer, Wire
 from fakes.mcp_sessions import FinishedRun, write_script
 
@@ -24,6 +25,7 @@ Drawer: TypeAlias = Callable[[str], st.SearchStrategy[dict[str, object]]]
 
 FEW: Final = 20
 MANY: Final = 100
+PROMPTS: Final = (OPTIMISE, EXPLAIN, IMPROVE, "no_prompt")
 _ASKED: Final = os.environ.get("BAYESFLOW_FUZZ_EXAMPLES")
 
 
@@ -47,14 +49,18 @@ def server(
         yield server
 
 
-def fuzz(server: FuzzedServer, tool: str, drawer: Drawer, examples: int) -> None:
-    @settings(
+def often(examples: int) -> settings:
+    return settings(
         max_examples=int(_ASKED) if _ASKED else examples,
         derandomize=_ASKED is None,
         database=None,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+
+
+def fuzz(server: FuzzedServer, tool: str, drawer: Drawer, examples: int) -> None:
+    @often(examples)
     @given(st.sampled_from(WIRES), drawer(tool))
     def each(wire: Wire, arguments: dict[str, object]) -> None:
         server.check(wire, tool, arguments)
@@ -75,6 +81,26 @@ def test_a_tool_answers_anything_and_breaks_nothing(
 @pytest.mark.parametrize("drawer", [fitting, breaking])
 def test_a_tool_answers_more_of_anything(server: FuzzedServer, tool: str, drawer: Drawer) -> None:
     fuzz(server, tool, drawer, MANY)
+
+
+def test_resources_of_any_address_are_given_or_refused(server: FuzzedServer) -> None:
+    @often(3 * FEW)
+    @given(st.sampled_from(WIRES), addresses())
+    def each(wire: Wire, uri: str) -> None:
+        server.check_resource(wire, uri)
+
+    each()
+
+
+def test_prompts_with_any_arguments_are_given_or_refused(server: FuzzedServer) -> None:
+    @often(2 * FEW)
+    @given(st.sampled_from(WIRES), st.sampled_from(PROMPTS), texts_by_name())
+    def each(wire: Wire, name: str, arguments: dict[str, str]) -> None:
+        server.check_prompt(wire, name, arguments)
+        for argument, begun in arguments.items():
+            server.check_completion(wire, name, argument, begun)
+
+    each()
 
 
 @pytest.mark.parametrize(
