@@ -336,7 +336,7 @@ class Ordeal:
             if all(finished):
                 return
             assert time.monotonic() < deadline, "the runs do not finish"
-            select.select([], [], [], 0.02)
+            select.select([], [], [], 0.1)
 
     def _client(self, server: ServerProcess, run_id: str) -> Callable[[], bool]:
         """Looks after a run; returns whether it has finished."""

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
     from bayesflow_server.store.records import RunRecord
 
-__all__ = ["WORKING", "AnyStatus", "RunState", "Status", "next_step", "reason_of", "run_state"]
+__all__ = [
+    "WORKING",
+    "AnyStatus",
+    "RunState",
+    "Status",
+    "going",
+    "next_step",
+    "reason_of",
+    "run_state",
+]
 
 Status = Literal[
     "queued",
@@ -137,8 +146,15 @@ async def run_state(record: "RunRecord", service: "RunService") -> RunState:
         top_errors=[excerpt(error, ERROR) for error in phase.top_errors[:3]],
         notes=[excerpt(note, ERROR) for note in phase.notes[-20:]],
         prior_independent=spec.prior_independent,
-        next=next_step(record.run_id, status, asks=spec.asks_client),
+        next=next_step(record.run_id, going(record, service), asks=spec.asks_client),
     )
+
+
+def going(record: "RunRecord", service: "RunService") -> Status:
+    """The status, where a run that goes on by itself in a moment counts as running."""
+    status = service.status(record)
+    awaited = status == "interrupted" and service.standing.is_awaited(record)
+    return "running" if awaited else status
 
 
 def next_step(run_id: str, status: Status, *, asks: bool) -> str:

@@ -31,6 +31,7 @@ from bayesflow_server.interface.run_state import (
     AnyStatus,
     RunState,
     Status,
+    going,
     next_step,
     reason_of,
     run_state,
@@ -207,7 +208,7 @@ async def _awaited(
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     chapter = _chapter(service, record)
-    while _chapter(service, record) == chapter and chapter[0] in WORKING:
+    while _chapter(service, record) == chapter and going(record, service) in WORKING:
         left = deadline - clock()
         if left <= 0:
             break
@@ -230,7 +231,7 @@ def _change(record: "RunRecord", service: "RunService") -> RunChange:
         status=status,
         reason=reason_of(record, service),
         revision=record.revision,
-        next=next_step(record.run_id, status, asks=spec.asks_client),
+        next=next_step(record.run_id, going(record, service), asks=spec.asks_client),
     )
 
 

@@ -115,8 +115,11 @@ def test_what_a_killed_server_worked_on_is_taken_by_the_other_unasked(place: Pla
         run = place.at_work(first)
         assert first.end(by=signal.SIGKILL) == -signal.SIGKILL
         state = second.call("get_run", run | {"wait_seconds": 0})
-        if state["status"] == "interrupted":
-            assert "this server goes on with it by itself" in str(state["reason"])
+        assert state["status"] == "interrupted"
+        assert "this server goes on with it by itself" in str(state["reason"])
+        assert str(state["next"]).startswith("get_run(")
+        # A look with patience wakes when it goes on.
+        assert second.call("get_run", run)["status"] == "running"
         finished(second, run)
 
 
