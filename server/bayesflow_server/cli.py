@@ -6,6 +6,7 @@ this is the MCP server.
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from bayesflow_server.terminal.request import RunArguments
 
 __all__ = ["main"]
+
+# New containers before a garbage collection while a server starts: what it imports stays, and to
+# look through it again and again would be a tenth of its start. `app` sets what holds for its work.
+_IMPORTING: Final = 100_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +73,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    gc.set_threshold(_IMPORTING)
     from bayesflow_server.terminal.serve import serve_command
 
     return serve_command(settings)
