@@ -132,7 +132,11 @@ async def _work(
         async with Application(settings) as application:
             service = await application.runs()
             run_id = await begin(service, console)
-            await follow(console, service, run_id)
+            try:
+                await follow(console, service, run_id)
+            except asyncio.CancelledError:
+                await service.pause(run_id)  # else a server on the same file would go on with it
+                raise
             result = await load_result(service, run_id)
     except asyncio.CancelledError:
         if run_id is not None:

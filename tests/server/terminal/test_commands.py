@@ -189,4 +189,4 @@ def test_a_stopped_run_is_kept_and_says_how_to_go_on(
     assert last.startswith("Stopped. Everything found is kept; go on with: bayesflow-mcp --db ")
     assert last.endswith(f"resume {run_id}")
     [listed] = json.loads(command("runs", "--json").out)
-    assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
+    assert (listed["run_id"], listed["status"]) == (run_id, "paused")
