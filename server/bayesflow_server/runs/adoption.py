@@ -101,8 +101,9 @@ class Adoption:
             if run.takeovers >= MOST_TAKEOVERS:
                 await self._give_up(run)
                 return False
-            if not self.service.standing.is_able(await self.service.record(run.run_id)):
-                return False  # a process that was started otherwise may be
+            record = await self.service.workplace.store.run(run.run_id)
+            if record is None or not self.service.standing.is_able(record):
+                return False  # a process that was started otherwise may be able
             if len(self._unasked) >= _AT_ONCE:
                 return True
         task = await self.service.take(run, unasked=not asked)
