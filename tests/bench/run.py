@@ -25,6 +25,7 @@ from bench.large_pool import large_pool
 from bench.limiter import limiter
 from bench.sandbox import sandbox
 from bench.scorers import scorers
+from bench.server_memory import server_memory
 from bench.single_call import single_call
 from bench.tool_calls import tool_calls
 
@@ -46,6 +47,7 @@ def main() -> None:
         "cold_start": cold_start,
         "tool_calls": tool_calls,
         "large_pool": large_pool,
+        "server_memory": server_memory,
         "sandbox": sandbox,
         "scorers": scorers,
         "datasets": datasets,

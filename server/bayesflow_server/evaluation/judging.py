@@ -10,14 +10,16 @@ outside. The judge is asked at temperature 0, so equal answers to one question a
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from bayesflow_server.evaluation.example import Row
 from bayesflow_server.evaluation.grading import Grade
 from bayesflow_server.evaluation.scorers import Judge, Scorer, target_text
 from bayesflow_server.gateway.cache_key import CallContext
-from bayesflow_server.gateway.gateway import ModelSession
 from bayesflow_server.models.chat import ChatMessage, ChatRequest
+
+if TYPE_CHECKING:  # the tools' schemas need this module, not the way to a model
+    from bayesflow_server.gateway.gateway import ModelSession
 
 __all__ = ["JudgeGrader", "needs_judge", "parse_grade"]
 
@@ -74,7 +76,7 @@ class JudgeGrader:
     """
 
     scorer: Judge
-    session: ModelSession
+    session: "ModelSession"
     replicate: int = 0
     seed: int = 0
 
