@@ -38,8 +38,10 @@ _HEAVY: Final = (
     "bayesflow_server.store.opening",
 )
 
-# Executions in flight; each holds an interpreter (2 MB idle) while its model calls are answered.
-_WORKERS: Final = 64
+# Executions in flight; each holds an interpreter (2 MB idle) while its model calls are answered. As
+# many as the most willing endpoint takes calls, so that it can be filled, within these bounds.
+_LEAST_WORKERS: Final = 64
+_MOST_WORKERS: Final = 256
 
 # New containers before a collection of the young; such collections before one of the next oldest.
 _GARBAGE: Final = (2000, 10, 20)
@@ -175,14 +177,17 @@ class Application:
             store = await Store.open(self.settings.db)
             stack.push_async_callback(store.aclose)
             waiting: set[str] = set()
+            endpoints = parse_endpoints(self.settings.endpoints)
             models = ModelRegistry(
-                endpoints=parse_endpoints(self.settings.endpoints),
+                endpoints=endpoints,
                 on_wait=lambda spec, waits: (waiting.add if waits else waiting.discard)(spec),
             )
             stack.push_async_callback(models.aclose)
             scoring = ScoringTools(files=parse_scorer_files(self.settings.scorers))
             stack.push_async_callback(scoring.aclose)
-            sandbox = await stack.enter_async_context(Sandbox(workers=_WORKERS))
+            wanted = max(endpoint.concurrency for endpoint in endpoints.values())
+            workers = min(max(wanted, _LEAST_WORKERS), _MOST_WORKERS)
+            sandbox = await stack.enter_async_context(Sandbox(workers=workers))
             workplace = Workplace(
                 store,
                 models,
