@@ -9,6 +9,7 @@ on. So the same command again goes on where it stopped and repeats nothing. `ter
 the caller.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -205,7 +206,11 @@ class BenchDriver:
         else:
             record = await runs.resume(record.run_id, await self._ledger.room(record.run_id))
         self.watch.say(f"{planned.label}: {record.run_id}")
-        await self.watch.follow(record.run_id)
+        try:
+            await self.watch.follow(record.run_id)
+        except asyncio.CancelledError:
+            await runs.pause(record.run_id)  # else a server on the same file would go on with it
+            raise
         record = await runs.record(record.run_id)
         await self._check_finished(record)
         return record

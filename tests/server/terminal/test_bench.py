@@ -188,7 +188,7 @@ def test_a_stopped_measurement_is_kept(
     assert (process.returncode, err) == (code, "")
     assert out.splitlines()[-1].startswith("Stopped. Everything measured is kept; the same command")
     [listed] = json.loads(command("runs", "--json").out)
-    assert listed["status"] == "interrupted"
+    assert listed["status"] == "paused"
 
 
 @pytest.mark.slow
