@@ -43,8 +43,10 @@ class Watch:
         """
         for uri in uris:
             if uri not in self._marks:
-                # Not in place of what a look noted in between: that would lose a change.
-                self._marks.setdefault(uri, await self._mark(uri))
+                mark = await self._mark(uri)
+                # Not in place of what a look noted in between: that would lose a change. Nor into
+                # the marks as they were before, which that look may have replaced.
+                self._marks.setdefault(uri, mark)
 
     async def changed(self, uris: Collection[str]) -> AsyncIterator[ServerEvent]:
         """What happened to these since they were last looked at; forgets all others.

@@ -53,6 +53,23 @@ async def test_who_begins_later_takes_no_change_from_who_listens_already(
     assert uris(await changed(watch, RUN, EVENTS)) == [RUN]
 
 
+async def test_who_begins_during_a_look_misses_no_change(service: RunService) -> None:
+    class Interrupted(Watch):
+        """While it notes how the story stands, another look goes all the way."""
+
+        async def _mark(self, uri: str) -> tuple[object, ...] | None:
+            mark = await super()._mark(uri)
+            if uri == EVENTS and RUN in self._marks:
+                await changed(self, RUN)
+            return mark
+
+    watch = Interrupted(service)
+    await watch.begin([RUN])
+    await watch.begin([EVENTS])
+    await service.workplace.store.update_run("run_a", status="failed")
+    assert uris(await changed(watch, EVENTS)) == [EVENTS]
+
+
 async def test_what_nobody_wants_any_more_is_forgotten(service: RunService) -> None:
     watch = Watch(service)
     await watch.begin([RUN, EVENTS])
