@@ -1,29 +1,33 @@
 """Latency of `get_run` over stdio while a run is writing."""
 
-import asyncio
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from mcp import Client, StdioServerParameters
-
 from bench.figures import Figure
+from bench.line_client import LineClient
 
 __all__ = ["tool_calls"]
 
 _BURSTS = 40
 _CALLS = 20
 _PAUSE_SECONDS = 0.2
+_TASK = {
+    "instructions": "Add the numbers.",
+    "executor": "scripted:default",
+    "optimizer": "grammar",
+    "examples": [{"input": f"What is {i} plus 2?", "target": str(i + 2)} for i in range(200)],
+    "options": {"particles": 100, "rounds": 5, "beta": 5},
+}
 
 
 def tool_calls() -> list[Figure]:
     """A run as they are, and one that takes all of a core; back to back, all over the run."""
-    usual = sorted(asyncio.run(_measure(latency_ms=300)))
+    usual = sorted(_measure(latency_ms=300))
     p50, p99 = _milliseconds(usual, 0.5), _milliseconds(usual, 0.99)
-    busy = sorted(asyncio.run(_measure(latency_ms=20)))
+    busy = sorted(_measure(latency_ms=20))
     busy_p50, busy_p99 = _milliseconds(busy, 0.5), _milliseconds(busy, 0.99)
     return [
         Figure(
@@ -47,46 +51,26 @@ def _milliseconds(ordered: list[float], share: float) -> float:
     return ordered[int(share * len(ordered))] * 1000
 
 
-async def _measure(*, latency_ms: int) -> list[float]:
+def _measure(*, latency_ms: int) -> list[float]:
     """Seconds of each call, on a real server process."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.json"
         script.write_text(json.dumps({"default": "I do not know: 7", "latency_ms": latency_ms}))
-        server = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "bayesflow_server", "--db", str(Path(folder) / "bench.sqlite3")],
-            env={"BAYESFLOW_SCRIPTED_MODEL": str(script)},
-        )
-        async with Client(server) as client:
-            rows = [{"input": f"What is {i} plus 2?", "target": str(i + 2)} for i in range(200)]
-            started = await client.call_tool(
-                "start_bayesflow_run",
-                {
-                    "instructions": "Add the numbers.",
-                    "executor": "scripted:default",
-                    "optimizer": "grammar",
-                    "examples": rows,
-                    "options": {"particles": 100, "rounds": 5, "beta": 5},
-                },
-            )
-            assert started.structured_content is not None
-            run_id = started.structured_content["run_id"]
-            # Its first second is quieter than what follows.
-            await asyncio.sleep(1)
-            seconds = await _bursts(client, run_id)
-            await client.call_tool("cancel_run", {"run_id": run_id})
+        with LineClient(Path(folder) / "bench.sqlite3", script) as client:
+            run_id = client.call("start_bayesflow_run", _TASK).result["run_id"]
+            time.sleep(1)  # its first second is quieter than what follows
+            seconds = _bursts(client, run_id)
+            client.call("cancel_run", {"run_id": run_id})
             return seconds
 
 
-async def _bursts(client: Client, run_id: str) -> list[float]:
+def _bursts(client: LineClient, run_id: str) -> list[float]:
     seconds: list[float] = []
     for _ in range(_BURSTS):
         for _ in range(_CALLS):
-            began = time.perf_counter()
-            state = await client.call_tool("get_run", {"run_id": run_id, "wait_seconds": 0})
-            seconds.append(time.perf_counter() - began)
-            assert state.structured_content is not None
-            if state.structured_content["status"] != "running":
+            state = client.call("get_run", {"run_id": run_id, "wait_seconds": 0})
+            seconds.append(state.seconds)
+            if state.result["status"] != "running":
                 return seconds
-        await asyncio.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
     return seconds

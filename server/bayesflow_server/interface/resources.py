@@ -222,7 +222,7 @@ async def _text(address: Address, service: "RunService") -> str:
     record = await service.record(address.id)
     match address.subject:
         case "run":
-            return (await run_state(record, service)).model_dump_json()
+            return run_state(await service.seen(address.id), service).model_dump_json()
         case "pool":
             return await _pool(record, service)
         case "events":

@@ -10,8 +10,11 @@ from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.interface.progress import phase_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bayesflow_server.runs.observing import SeenRun
     from bayesflow_server.runs.service import RunService
-    from bayesflow_server.store.records import RunRecord
+    from bayesflow_server.store.records import RunRecord, UsageRecord
 
 __all__ = [
     "WORKING",
@@ -117,11 +120,12 @@ class RunState(BaseModel):
     next: str
 
 
-async def run_state(record: "RunRecord", service: "RunService") -> RunState:
+def run_state(seen: "SeenRun", service: "RunService") -> RunState:
     """The run as get_run and its resource show it."""
     from bayesflow_server.evaluation.report import FinalReport
     from bayesflow_server.runs.spec import RunSpec
 
+    record = seen.record
     spec, phase = RunSpec.model_validate_json(record.request), phase_of(record)
     report = FinalReport.model_validate_json(record.outcome) if record.outcome else None
     status = service.status(record)
@@ -133,7 +137,7 @@ async def run_state(record: "RunRecord", service: "RunService") -> RunState:
         reason=reason_of(record, service),
         revision=record.revision,
         phase=PhaseState(round=phase.round, of=phase.of, doing=phase.doing),
-        spent=await _spent(record.run_id, service),
+        spent=_spent(seen.usage),
         budget=spec.budget,
         eta_seconds=phase.eta_seconds if status == "running" else None,
         baseline=BaselineState(
@@ -189,8 +193,7 @@ def reason_of(record: "RunRecord", service: "RunService") -> str | None:
     return excerpt(reason, 2 * ERROR) if reason else None
 
 
-async def _spent(run_id: str, service: "RunService") -> Spent:
-    records = await service.usage_by_role(run_id)
+def _spent(records: "Sequence[UsageRecord]") -> Spent:
     usage = UsageTotals.of(records)
     return Spent(
         usd=usage.usd,

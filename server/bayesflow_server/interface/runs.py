@@ -115,9 +115,13 @@ class RunTools:
         get_best_workflow; resume_run if it is paused, interrupted, cancelled or failed.
         """
         service = await self._backend.runs()
-        async with progress_of(context, run_steps(service, run_id)):
-            record = await _awaited(service, run_id, wait_seconds, since_revision)
-        return await run_state(record, service)
+        seen = await service.seen(run_id)
+        if wait_seconds > 0:
+            async with progress_of(context, run_steps(service, run_id)):
+                record = await _awaited(service, seen.record, wait_seconds, since_revision)
+            if record is not seen.record:
+                seen = await service.seen(run_id)
+        return run_state(seen, service)
 
     async def list_runs(
         self, limit: Annotated[int, Field(ge=1, le=100)] = 20, cursor: Cursor = None
@@ -189,7 +193,10 @@ async def _raised(service: "RunService", run_id: str, budget: BudgetLimits) -> S
     from bayesflow_server.runs.starting import started_run
 
     record = await service.record(run_id)
-    if service.status(record) in (*WORKING, "waiting_for_client", "finished"):
+    status = service.status(record)
+    # One that only waits for a worker takes the new budget; one that works refuses it.
+    works = status in (*WORKING, "waiting_for_client") and service.standing.is_alive(record)
+    if works or status == "finished":
         return None
     run = await started_run(record, service.workplace)
     limits = check_budget(budget, run.spec.roles.models, service.workplace.gateway.prices)
@@ -197,12 +204,12 @@ async def _raised(service: "RunService", run_id: str, budget: BudgetLimits) -> S
 
 
 async def _awaited(
-    service: "RunService", run_id: str, seconds: float, since: int | None
+    service: "RunService", record: "RunRecord", seconds: float, since: int | None
 ) -> "RunRecord":
-    """The run after news, or after so many seconds."""
-    record = await service.record(run_id)
+    """The run after news, or after so many seconds; the same record if there is nothing new."""
+    run_id = record.run_id
     if since is not None:
-        if service.status(record) not in WORKING:
+        if service.status(record) not in WORKING or record.revision > since:
             return record
         return await service.wait(run_id, since=since, seconds=seconds)
     clock = asyncio.get_running_loop().time

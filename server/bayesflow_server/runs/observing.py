@@ -1,5 +1,8 @@
 """Runs as they stand in the store, for whoever looks at one: no process need work on it."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from bayesflow_server.errors import NotFoundError
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.runs.options import pools_rounds
@@ -16,7 +19,19 @@ from bayesflow_server.store.records import (
     WorkflowRecord,
 )
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "SeenRun"]
+
+
+class SeenRun(NamedTuple):
+    """A run at one moment.
+
+    Attributes:
+        record: As it is stored.
+        usage: What it used, one record for each role and model.
+    """
+
+    record: RunRecord
+    usage: Sequence[UsageRecord]
 
 
 class Observer:
@@ -39,10 +54,19 @@ class Observer:
         """
         record = await self._store.run(run_id)
         if record is None:
-            raise NotFoundError(
-                f"There is no run {run_id!r}. Call list_runs to see the runs there are."
-            )
+            raise _unknown(run_id)
         return record
+
+    async def seen(self, run_id: str) -> SeenRun:
+        """The run and what it used, at one moment.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        found = await self._store.run_with_usage(run_id)
+        if found is None:
+            raise _unknown(run_id)
+        return SeenRun(*found)
 
     async def wait(self, run_id: str, *, since: int, seconds: float) -> RunRecord:
         """The run once its revision is above `since`, or after `seconds`."""
@@ -104,3 +128,7 @@ class Observer:
             particles=spec.options.particles,
             islands=spec.options.islands,
         )
+
+
+def _unknown(run_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no run {run_id!r}. Call list_runs to see the runs there are.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bayesflow_server.errors import NotFoundError
 from bayesflow_server.store.access import Access
+from bayesflow_server.store.completions import USAGE
 from bayesflow_server.store.datasets import insert_rows
 from bayesflow_server.store.records import (
     UNSET,
@@ -18,6 +19,7 @@ from bayesflow_server.store.records import (
     RunRecord,
     RunStatus,
     Unset,
+    UsageRecord,
 )
 from bayesflow_server.store.table import SqlValue, Statement, Table, assignments
 
@@ -73,6 +75,19 @@ class RunStore(Access):
     async def run(self, run_id: str) -> RunRecord | None:
         """Returns the run, or None."""
         return await self._find(RUNS, "WHERE run_id = ?", run_id)
+
+    async def run_with_usage(self, run_id: str) -> tuple[RunRecord, list[UsageRecord]] | None:
+        """Returns the run and what it used by role and model, by one read; or None."""
+        width = len(RUNS)
+        rows = await self._reader.rows(
+            f"SELECT {RUNS.columns_of('r')}, {USAGE.columns_of('u')} FROM runs r "
+            "LEFT JOIN usage u ON u.scope = r.run_id WHERE r.run_id = ? ORDER BY u.role, u.model",
+            run_id,
+        )
+        if not rows:
+            return None
+        usage = [USAGE.load(row[width:]) for row in rows if row[width] is not None]
+        return RUNS.load(rows[0][:width]), usage
 
     async def run_by_idempotency_key(self, key: str) -> RunRecord | None:
         """Returns the run that was created under this key, or None."""
