@@ -22,6 +22,7 @@ from mcp.types import (
 
 from bayesflow_server.app import Application
 from bayesflow_server.interface.server import BayesFlowServer
+from bayesflow_server.runs.lease import WORKER, lock_of
 from bayesflow_server.settings import Settings
 from fakes.mcp_sessions import WORKFLOW, Arguments, call, connected, refusal, task_arguments
 from fakes.unhappy_endpoint import UnhappyEndpoint, unhappy_endpoint
@@ -235,6 +236,29 @@ async def test_a_larger_budget_for_a_run_is_asked_about_before_it_holds(
         assert len(user.asked) == 2
         await call(client, "resume_run", larger)  # it works, or has ended: nothing to ask
     assert len(user.asked) == 2
+
+
+@pytest.mark.parametrize("mode", WIRES)
+async def test_a_larger_budget_for_a_run_that_waits_for_a_worker_is_asked_about_too(
+    house: House, mode: str
+) -> None:
+    user = User(ElicitResult(action="decline"))
+    lock = lock_of(house.database, WORKER)
+    async with house.client(mode, user) as client:
+        started = await call(
+            client, "start_bayesflow_run", house.run(budget={"calls": 3}, confirmed=True)
+        )
+        run = {"run_id": started["run_id"]}
+        await call(client, "cancel_run", run)
+        service = await house.application.runs()
+        await service.workplace.store.update_run(str(started["run_id"]), status="queued")
+        with lock:
+            state: Any = await call(client, "get_run", run | {"wait_seconds": 0})
+            assert state["status"] == "queued"
+            await refusal(client, "resume_run", run | {"budget": {"usd": 1.5}})
+            state = await call(client, "get_run", run | {"wait_seconds": 0})
+    assert state["budget"]["calls"] == 3
+    assert len(user.asked) == 1
 
 
 @pytest.mark.parametrize("mode", WIRES)
