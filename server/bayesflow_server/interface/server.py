@@ -102,13 +102,14 @@ class BayesFlowServer(MCPServer[object]):
         """
         bus = UpdateBus()
         self._updates = Updates(backend, bus)
+        offered = narrowing.offered()
         super().__init__(
             "bayesflow-mcp",
             title="BayesFlow",
             version=VERSION,
-            instructions=instructions_for(narrowing.offered()),
+            instructions=instructions_for(offered),
             log_level=log_level,
-            extensions=_with_tasks(backend, extensions),
+            extensions=_with_tasks(StoredTasks(backend, offered), extensions),
             subscriptions=bus,
             lifespan=_life,
         )
@@ -329,7 +330,7 @@ async def _life(server: MCPServer[object]) -> AsyncGenerator[object]:
     await server.settle()
 
 
-def _with_tasks(backend: Backend, extensions: Sequence[Extension]) -> Sequence[Extension]:
+def _with_tasks(source: StoredTasks, extensions: Sequence[Extension]) -> Sequence[Extension]:
     if any(extension.identifier == TASKS for extension in extensions):
         return extensions
-    return (TasksExtension(StoredTasks(backend)), *extensions)
+    return (TasksExtension(source), *extensions)

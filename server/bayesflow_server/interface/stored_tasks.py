@@ -17,9 +17,11 @@ finished            completed
 A finished run's result is what get_best_workflow gives, beside what its start gave: the one call
 had the other's schema. An evaluation's and an answer's result is what the tool itself gives once it
 need not wait. These can be cancelled by nobody: their budget is what ends them.
+
+A server that was started without the tool which spends, or stops, does neither by way of a task.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +29,10 @@ from mcp.server.context import HandlerResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INTERNAL_ERROR,
+    INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
     ErrorData,
@@ -40,6 +44,7 @@ from bayesflow_server.errors import NotFoundError
 from bayesflow_server.interface.backend import Backend
 from bayesflow_server.interface.result import blocks
 from bayesflow_server.interface.tasks_extension import Call, RequestContext, TaskState, TaskStatus
+from bayesflow_server.interface.toolset import TOOL_NAMES
 
 if TYPE_CHECKING:
     from bayesflow_server.runs.service import RunService
@@ -84,9 +89,11 @@ class StoredTasks:
 
     Attributes:
         backend: Gives the services, as it does to the tools.
+        offered: Names of the tools that the server has.
     """
 
     backend: Backend
+    offered: Collection[str] = TOOL_NAMES
     tools: tuple[str, ...] = (_START, *_HANDLES)
 
     async def begin(
@@ -106,17 +113,33 @@ class StoredTasks:
             if task_id.startswith("run_"):
                 service = await self.backend.runs()
                 return await self._of_run(await service.record(task_id), service, context)
-            if task_id.startswith("eval_"):
-                evaluations = await self.backend.evaluations()
-                record = await evaluations.wait(task_id, 0)
-                return await self._of_job("evaluate_workflow", record, context)
-            answers = await self.backend.answers()
-            return await self._of_job("run_workflow", await answers.wait(task_id, 0), context)
+            tool = "evaluate_workflow" if task_id.startswith("eval_") else "run_workflow"
+            record = await self._job(tool, task_id)
+            return None if record is None else await self._of_job(tool, record, context)
         except NotFoundError:
             return None
 
+    async def _job(self, tool: str, job_id: str) -> "EvaluationRecord | None":
+        """The evaluation or answer; it goes on, unless this server may not spend for it."""
+        if tool not in self.offered:
+            service = await self.backend.runs()
+            return await service.workplace.store.evaluation(job_id)
+        if tool == "evaluate_workflow":
+            return await (await self.backend.evaluations()).wait(job_id, 0)
+        return await (await self.backend.answers()).wait(job_id, 0)
+
     async def cancel(self, task_id: str) -> None:
-        """Cancels a run."""
+        """Cancels a run.
+
+        Raises:
+            MCPError: This server stops none.
+        """
+        if not {_START, "cancel_run"}.intersection(self.offered):
+            raise MCPError(
+                INVALID_PARAMS,
+                "This server was started without cancel_run, so it stops no run either; ask one "
+                "that has it.",
+            )
         if task_id.startswith("run_"):
             await (await self.backend.runs()).cancel(task_id)
 

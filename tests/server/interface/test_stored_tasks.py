@@ -1,5 +1,6 @@
 """Runs, evaluations and answers as tasks of the real server."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from bayesflow_sampler.source import parse_workflow
 from bayesflow_server.app import Application
 from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.interface.tasks_extension import TASKS
+from bayesflow_server.interface.toolset import Narrowing
 from bayesflow_server.settings import Settings
 from fakes.mcp_sessions import WORKFLOW, Arguments, call, connected, task_arguments, write_script
 from fakes.task_client import TaskAware, about_task, begun, ended
@@ -25,8 +27,9 @@ async def aware(application: Application) -> AsyncIterator[Client]:
         yield client
 
 
-def _aware(application: Application) -> Client:
-    return Client(BayesFlowServer(application), extensions=[TaskAware()])
+def _aware(application: Application, *, read_only: bool = False) -> Client:
+    server = BayesFlowServer(application, narrowing=Narrowing(read_only=read_only))
+    return Client(server, extensions=[TaskAware()])
 
 
 def evaluation(rows: Path) -> Arguments:
@@ -148,6 +151,28 @@ async def test_a_run_that_asks_its_client_is_no_task(aware: Client, rows: Path) 
     assert "next_proposals" in started["structuredContent"]["next"]
     task = await about_task(aware, "tasks/get", started["structuredContent"]["run_id"])
     assert task["status"] == "working"
+
+
+async def test_a_server_that_only_reads_stops_no_run_and_goes_on_with_no_evaluation(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = write_script(tmp_path / "slow.json", latency_ms=200)
+    monkeypatch.setenv("BAYESFLOW_SCRIPTED_MODEL", str(script))
+    settings = Settings(db=tmp_path / "runs.sqlite3")
+    async with Application(settings) as first, connected(_aware(first)) as client:
+        run = await begun(client, "start_bayesflow_run", task_arguments(rows))
+        left = await begun(client, "evaluate_workflow", evaluation(rows))
+    async with (
+        Application(settings) as reader,
+        connected(_aware(reader, read_only=True)) as client,
+    ):
+        task = await about_task(client, "tasks/get", left["taskId"])
+        assert task["status"] == "working"
+        assert not [one for one in asyncio.all_tasks() if "Jobs" in str(one.get_coro())]
+        with pytest.raises(MCPError, match="without cancel_run"):
+            await about_task(client, "tasks/cancel", run["taskId"])
+        state = await call(client, "get_run", {"run_id": run["taskId"], "wait_seconds": 0})
+        assert state["status"] == "interrupted"
 
 
 async def test_what_is_refused_is_refused_at_once(aware: Client, rows: Path) -> None:
