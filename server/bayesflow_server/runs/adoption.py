@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bayesflow_server.errors import StoreError
+from bayesflow_server.errors import ServerError
 from bayesflow_server.runs.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, worker_lives
 from bayesflow_server.runs.standing import GIVEN_UP, MOST_TAKEOVERS
 from bayesflow_server.store.unfinished import UnfinishedRun, peek
@@ -61,13 +61,13 @@ class Adoption:
             once: Return when nothing is left to do.
 
         Raises:
-            StoreError: The store cannot be read, and this is to end by itself.
+            ServerError, OSError: One cannot look, and this is to end by itself.
         """
         while True:
             self._wake.clear()
             try:
                 left = await self.look()
-            except StoreError as error:
+            except (ServerError, OSError) as error:  # a full disk, too many open files: it passes
                 if once:
                     raise
                 _LOG.warning("looking for runs that were left: %s", error)
@@ -158,7 +158,11 @@ def work_is_left(database: Path) -> bool:
     if not found or worker_lives(database):
         return False
     lease = Lease(database)
-    return any(
-        run.takeovers < MOST_TAKEOVERS and is_left(run, lease, awake=False, patience=LEASE_SECONDS)
-        for run in found
-    )
+    try:
+        return any(
+            run.takeovers < MOST_TAKEOVERS
+            and is_left(run, lease, awake=False, patience=LEASE_SECONDS)
+            for run in found
+        )
+    except OSError:  # a lock that cannot be looked at; `Adoption` says so, and looks again
+        return True

@@ -58,6 +58,25 @@ async def test_a_run_that_was_left_is_gone_on_with_to_the_same_end(
         assert not await Adoption(service).look()
 
 
+async def test_a_lock_that_cannot_be_looked_at_does_not_end_the_looking(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [run_id] = await leave(path)
+    lock = path.with_name(f"{path.name}.owners") / "dead.lock"
+    lock.mkdir()
+    assert work_is_left(path)
+    async with open_service(path, FakeModel(answer_addition)) as service:
+        looking = asyncio.create_task(Adoption(service).run(0.01))
+        while "looking for runs" not in caplog.text:  # noqa: ASYNC110 (a log has no event)
+            assert not looking.done()
+            await asyncio.sleep(0)
+        lock.rmdir()
+        while not service.works_on(run_id):  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(0)
+        looking.cancel()
+        assert (await settled(service, run_id)).status == "finished"
+
+
 @pytest.mark.parametrize("status", ["paused", "cancelled", "failed", "finished"])
 async def test_a_run_that_was_stopped_on_purpose_waits_to_be_asked_for(
     path: Path, sittings: list[str], status: RunStatus
