@@ -67,7 +67,7 @@ async def test_a_lock_that_cannot_be_looked_at_does_not_end_the_looking(
     assert work_is_left(path)
     async with open_service(path, FakeModel(answer_addition)) as service:
         looking = asyncio.create_task(Adoption(service).run(0.01))
-        while "looking for runs" not in caplog.text:  # noqa: ASYNC110 (a log has no event)
+        while "looking for runs" not in caplog.text:
             assert not looking.done()
             await asyncio.sleep(0)
         lock.rmdir()
