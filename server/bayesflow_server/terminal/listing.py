@@ -10,7 +10,15 @@ from bayesflow_server.errors import InputError
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.settings import Settings
 from bayesflow_server.store.records import RunCursor, RunRecord
-from bayesflow_server.terminal.screen import WIDE, cell, date, open_console, say, write_json
+from bayesflow_server.terminal.screen import (
+    WIDE,
+    cell,
+    date,
+    open_console,
+    printable,
+    say,
+    write_json,
+)
 from bayesflow_server.terminal.stopping import run_command
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ __all__ = ["list_runs"]
 
 _PAGE: Final = 100
 _TEXT: Final = 200
+_BORDER: Final = 3  # columns that a table spends on each of its own: a line and two blanks
 _STYLES: Final = {
     "finished": "green",
     "running": "cyan",
@@ -50,7 +59,7 @@ def list_runs(
             of = f" that are {' or '.join(statuses)}" if statuses else ""
             say(console, f"There are no runs{of} in {settings.db}.")
         else:
-            console.print(_table(listed, wide=console.width >= WIDE))
+            console.print(_table(listed, console.width))
         if len(found) > limit:
             say(console, f"There are more: --limit {10 * limit} shows them.", "dim")
         return 0
@@ -87,26 +96,59 @@ def _listed(record: RunRecord, service: RunService) -> dict[str, object]:
     }
 
 
-def _table(listed: Sequence[dict[str, object]], *, wide: bool) -> "Table":
+def _table(listed: Sequence[dict[str, object]], width: int) -> "Table":
     from rich.table import Table
 
+    wide = width >= WIDE
     table = Table()
-    for name in ("run", "begun", "status", "test"):
+    rows = [_figures(one, wide=wide) for one in listed]
+    texts = [_texts(one, wide=wide) for one in listed]
+    heads, tails = ("run", "begun", "status", "test"), _text_columns(wide=wide)
+    for name in heads:
         table.add_column(name, no_wrap=True, justify="right" if name == "test" else "left")
+    taken = sum(_widths(heads, rows)) + _BORDER * len(heads + tails) + 1
     # A line for each run: what does not fit is told by `show`.
-    for name in ("executor", "name", "reason") if wide else ("name",):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for one in listed:
-        status, score = str(one["status"]), one["test_score"]
-        cells = [
-            cell(one["run_id"]),
-            date(float(str(one["created"])))[0 if wide else 5 :],
-            cell(status.replace("waiting_for_client", "waiting"), style=_STYLES.get(status, "")),
-            "" if score is None else f"{score:.3f}",
-        ]
-        if wide:
-            texts = [one["executor"], one["name"] or "", one["reason"] or ""]
-        else:
-            texts = [one["name"] or one["executor"]]
-        table.add_row(*cells, *(cell(text, _TEXT) for text in texts))
+    for name, most in zip(tails, _shared(_widths(tails, texts), width - taken), strict=True):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=most)
+    for one, (run_id, begun, status, test), text in zip(listed, rows, texts, strict=True):
+        told = cell(status, style=_STYLES.get(str(one["status"]), ""))
+        table.add_row(cell(run_id), begun, told, test, *map(cell, text))
     return table
+
+
+def _text_columns(*, wide: bool) -> tuple[str, ...]:
+    return ("executor", "name", "reason") if wide else ("name",)
+
+
+def _figures(one: dict[str, object], *, wide: bool) -> tuple[str, str, str, str]:
+    """What is never cut: id, time, status and score."""
+    score = one["test_score"]
+    return (
+        str(one["run_id"]),
+        date(float(str(one["created"])))[0 if wide else 5 :],
+        str(one["status"]).replace("waiting_for_client", "waiting"),
+        "" if score is None else f"{score:.3f}",
+    )
+
+
+def _texts(one: dict[str, object], *, wide: bool) -> tuple[str, ...]:
+    if wide:
+        texts = [one["executor"], one["name"] or "", one["reason"] or ""]
+    else:
+        texts = [one["name"] or one["executor"]]
+    return tuple(printable(str(text), _TEXT) for text in texts)
+
+
+def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column would be on a terminal."""
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+
+
+def _shared(wanted: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into the room: the widest give way first."""
+    widths = list(wanted)
+    while sum(widths) > max(room, len(widths)):
+        widths[widths.index(max(widths))] -= 1
+    return widths

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from fakes.command_line import Command
 from fakes.mcp_sessions import environment, write_script
@@ -34,6 +35,22 @@ def test_tables_fit_and_their_figures_are_whole(
         assert max(map(len, lines)) <= columns, arguments
         if columns == 80:  # at 120 the steps of a workflow fill what is left
             assert "…" not in "".join(lines), arguments
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_a_long_reason_never_costs_a_run_its_id(
+    command: Command, task: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    task.write_text(
+        task.read_text().replace('"sums"', f'"a long name, and a wide one: {"模型" * 8}"')
+    )
+    assert command("run", task, "--calls", 1).code == 1
+    run_id = command("show", "latest", "--json").out.split('"run_id": "')[1][:16]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [line for line in command("runs").out.splitlines() if line.startswith(TABLE)]
+    assert run_id in lines[-2]
+    assert "paused" in lines[-2]
+    assert {cell_len(line) for line in lines} == {min(columns, cell_len(lines[0]))}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
