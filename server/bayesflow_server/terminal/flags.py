@@ -264,7 +264,7 @@ def _known(text: str, known: Sequence[str], what: str) -> list[str]:
     for name in names:
         if name not in known:
             raise argparse.ArgumentTypeError(
-                f"{name!r} is no {what}{meant(name, known)} There are {', '.join(known)}"
+                f"{name!r} is no {what}{meant(name, known) or '.'} There are {', '.join(known)}"
             )
     return names
 

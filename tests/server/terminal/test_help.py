@@ -81,6 +81,7 @@ def test_every_command_has_json(command: Command, name: str) -> None:
         (["runs", "--wings"], "there is no flag --wings; see bayesflow-mcp runs --help"),
         (["runs", "extra"], "unrecognized arguments: extra"),
         (["runs", "--status", "finishd"], "'finishd' is no status of a run; did you mean"),
+        (["runs", "--status", "bogus"], "is no status of a run. There are queued"),
         (["runs", "--limit", "0"], "--limit takes a number of runs"),
         (["runs", "--read-only"], "there is no flag --read-only"),
         (["--read-only", "runs"], "--read-only belongs to the server"),
