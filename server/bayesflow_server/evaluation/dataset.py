@@ -342,10 +342,11 @@ class _Names:
         repeated = sum(self._copies.values()) - len(self._copies)
         if not repeated:
             return ()
-        return (
-            f"{repeated} rows of {self._table.source} repeat another row word for word; they stay "
-            "in one split but count double.",
-        )
+        if repeated == 1:
+            told = "A row of {} repeats another word for word; both stay"
+        else:
+            told = f"{repeated} rows of {{}} repeat another row word for word; they stay"
+        return (f"{told.format(self._table.source)} in one split but count double.",)
 
     def _repeated(self, name: str, first: int, index: int, *, given: bool) -> InputError:
         table = self._table

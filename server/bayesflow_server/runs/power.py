@@ -39,8 +39,9 @@ def size_warnings(sizes: dict[Split, int]) -> list[str]:
         )
     width = half_width(test)
     if width > _WIDEST:
+        rows = "row gives" if test == 1 else "rows give"
         found.append(
-            f"{test} test rows give the final score an interval of about ±{width * 100:.0f} "
+            f"{test} test {rows} the final score an interval of about ±{width * 100:.0f} "
             f"points; {_rows_for_width(_WIDEST)} would give ±{_WIDEST * 100:.0f}."
         )
     return found

@@ -275,6 +275,8 @@ def test_repeated_rows_get_their_own_ids_and_a_warning() -> None:
     dataset = load_dataset([{"input": "p", "target": "1"}] * 3)
     assert len({row.id for row in dataset.rows}) == 3
     assert dataset.warnings[0].startswith("2 rows")
+    one = load_dataset([{"input": "p", "target": "1"}] * 2)
+    assert one.warnings[0].startswith("A row of the inline rows repeats another")
 
 
 def test_the_content_hash_follows_content_and_not_order() -> None:
