@@ -66,7 +66,7 @@ async def _tell(
         taken[run_id] = None
         try:
             one = await _standing(service, run_id)
-            reason = f" {one['reason']}" if one["reason"] else ""
+            reason = f" ({one['reason']})" if one["reason"] else ""
             named = f" ({one['name']})" if one["name"] else ""
             line = f"{sentence}{named}: {one['status']}{reason}"
             say(console, line, _STYLES.get(str(one["status"]), "yellow"))
