@@ -276,6 +276,7 @@ class RunService(Observer):
         self._stops[run_id] = ending
         task.cancel()
         await asyncio.wait([task])
+        self._stops.pop(run_id, None)  # it may have ended before it was told
         return await self.record(run_id)
 
     # --- sittings ---------------------------------------------------------------------------
@@ -317,8 +318,8 @@ class RunService(Observer):
         """Puts on disk how a sitting ended, if the run is still ours; a cancellation goes first."""
         unwritten = self.standing.unwritten
         try:
-            record = await self.record(run_id)
-            if record.owner != self.lease.owner:
+            record = await self._store.run(run_id)
+            if record is None or record.owner != self.lease.owner:
                 unwritten.pop(run_id, None)
                 return
             if record.status == "cancelled":

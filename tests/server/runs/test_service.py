@@ -12,6 +12,7 @@ from bayesflow_server.errors import (
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.runs.service import RunService
 from bayesflow_server.runs.spec import RunSpec
+from bayesflow_server.store.housekeeping import Housekeeper
 from fakes.houses import footprint, open_service, settled, until
 from fakes.models import FakeModel
 from fakes.tasks import answer_addition, request
@@ -118,6 +119,23 @@ async def test_another_service_can_cancel_a_live_run(
         record = await settled(service, run_id)
         assert (record.status, record.owner) == ("cancelled", None)
     assert model.finished.total() <= 5
+
+
+async def test_a_run_that_is_deleted_under_its_sitting_ends_it_without_an_error(
+    path: Path, service: RunService, model: FakeModel
+) -> None:
+    model.hold_at(5)
+    run_id = (await service.start(request())).record.run_id
+    await model.reached()
+    [sitting] = [one for one in asyncio.all_tasks() if "RunService._sit " in str(one.get_coro())]
+    record = await service.record(run_id)
+    with Housekeeper(path) as keeper:
+        assert keeper.delete_run(record)
+    model.release()
+    await asyncio.wait([sitting])
+    assert sitting.cancelled() or sitting.exception() is None
+    with pytest.raises(NotFoundError):
+        await service.record(run_id)
 
 
 async def test_waiting_wakes_when_the_run_moves_on(service: RunService, model: FakeModel) -> None:
