@@ -180,7 +180,9 @@ class RunTools:
             asks = await ask_user(context, stake, above=above, confirmed=confirmed)
             if asks is not None:
                 return asks
-        return _change(await service.resume(run_id, budget), service)
+        # Nobody was asked about the budget of a run that worked, and it may have stopped since.
+        agreed = budget is None or stake is not None
+        return _change(await service.resume(run_id, budget, agreed=agreed), service)
 
 
 async def _raised(service: "RunService", run_id: str, budget: BudgetLimits) -> Stake | None:

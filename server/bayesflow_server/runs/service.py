@@ -118,12 +118,15 @@ class RunService(Observer):
                 await self._begin(put.run_id, None, _NEW)
         return await started_run(await self.record(put.run_id), self.workplace)
 
-    async def resume(self, run_id: str, budget: BudgetLimits | None = None) -> RunRecord:
+    async def resume(
+        self, run_id: str, budget: BudgetLimits | None = None, *, agreed: bool = True
+    ) -> RunRecord:
         """Goes on with a run that stopped; a finished or living run is returned as it is.
 
         Args:
             run_id: The run.
             budget: The new *total* budget, or None to keep the present one.
+            agreed: Whether another budget may hold, should the run have stopped by now.
 
         Raises:
             NotFoundError: There is no such run.
@@ -143,6 +146,8 @@ class RunService(Observer):
                         "resume it with another."
                     )
                 return record
+            if not agreed and budget not in (None, spec.budget):
+                raise InputError(f"{run_id} stopped just now; call resume_run again.")
             if budget is not None:
                 limits = check_budget(budget, spec.roles.models, self.workplace.gateway.prices)
                 await self._store.update_run(

@@ -93,6 +93,19 @@ async def test_a_budget_that_cannot_hold_is_refused_on_resume_too(
     assert (await service.record(run_id)).status == "paused"
 
 
+async def test_a_budget_that_nobody_agreed_to_holds_for_no_run_that_stopped_meanwhile(
+    service: RunService, model: FakeModel
+) -> None:
+    model.hold_at(5)
+    run_id = (await service.start(request())).record.run_id
+    await model.reached()
+    record = await service.cancel(run_id)
+    with pytest.raises(InputError, match="stopped just now"):
+        await service.resume(run_id, BudgetLimits(calls=100_000), agreed=False)
+    assert (await service.record(run_id)).request == record.request
+    assert not service.works_on(run_id)
+
+
 async def test_another_service_sees_a_live_run_and_cannot_take_it(
     path: Path, service: RunService, model: FakeModel, sittings: list[str]
 ) -> None:
