@@ -69,6 +69,16 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"there is no flag {flags[0]}{meant(flags[0], known)}")
 
 
+class _Version(argparse.Action):
+    """Says the version and ends; it is looked up only if somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        from importlib.metadata import version  # reads the installed package's files
+
+        sys.stdout.write(f"{_PROGRAM} {version(_PROGRAM)}\n")
+        parser.exit()
+
+
 def _with_hint(message: str) -> str:
     """The message of a wrong choice, with the choice that was meant."""
     found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
@@ -86,6 +96,7 @@ def _parsers(given: Sequence[str]) -> tuple[_Parser, dict[str, _Parser]]:
         description=_front(),
         epilog=_back(),
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     add_serving(parser)
     add_shared(parser, None)
     listed = parser.add_subparsers(

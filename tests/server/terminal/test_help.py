@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bayesflow_server.interface.server import VERSION
 from bayesflow_server.terminal.command_line import read_command_line
 from bayesflow_server.terminal.exit_codes import MEANINGS
 from bayesflow_server.terminal.teaching import CONNECT, FIRST, GROUPS, LESSONS
@@ -32,6 +33,11 @@ def test_the_commands_stand_in_groups_with_a_beginning_and_a_way_to_connect(
         assert f"\n  {name:<10}{lesson.short}\n" in said
     assert CONNECT in said
     assert FIRST[0] in said
+
+
+def test_the_version_is_that_of_the_package_and_of_the_server(command: Command) -> None:
+    said = command("--version")
+    assert (said.code, said.out, said.err) == (0, f"bayesflow-mcp {VERSION}\n", "")
 
 
 @pytest.mark.parametrize("name", ["", *LESSONS])
