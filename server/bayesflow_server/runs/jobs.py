@@ -79,7 +79,12 @@ class Jobs:
         """Sets a stored job going."""
         task = in_background(self._run(job_id, request))
         self._tasks[job_id] = task
+        task.add_done_callback(lambda done: self._forget(job_id, done))
         return task
+
+    def _forget(self, job_id: str, done: asyncio.Task[None]) -> None:
+        if self._tasks.get(job_id) is done:
+            del self._tasks[job_id]
 
     async def wait(self, job_id: str, seconds: float) -> EvaluationRecord:
         """The job once it has ended, or after `seconds`; one that nobody works on goes on.
@@ -97,9 +102,10 @@ class Jobs:
 
     async def aclose(self) -> None:
         """Stops what is going on; it can be asked for again."""
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str, request: str) -> None:
         """The job, unless another process works on it, or did and ended it."""
@@ -120,7 +126,7 @@ class Jobs:
                 await asyncio.sleep(_LOOK_SECONDS)
         try:
             yield
-            _forget(lock)
+            _remove(lock)
         finally:
             lock.release()
 
@@ -141,6 +147,6 @@ class Jobs:
                 await self.store.update_evaluation(job_id, status="failed", reason=ending.reason)
 
 
-def _forget(lock: FileLock) -> None:
+def _remove(lock: FileLock) -> None:
     """Removes the file of an ended job: whoever still holds it finds nothing to do."""
     Path(lock.lock_file).unlink(missing_ok=True)

@@ -1,8 +1,11 @@
 import asyncio
+import gc
 import json
+from asyncio import Task
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -61,6 +64,23 @@ async def ended(service: EvaluationService, evaluation_id: str) -> EvaluationRec
 async def report(service: EvaluationService, evaluation_id: str) -> EvaluationReport:
     record = await ended(service, evaluation_id)
     return EvaluationReport.model_validate_json(record.report or "null")
+
+
+def done_tasks() -> int:
+    """How many tasks have ended and are still in memory."""
+    gc.collect()
+    tasks = [cast("asyncio.Task[object]", one) for one in gc.get_objects() if type(one) is Task]
+    return sum(task.done() for task in tasks)
+
+
+async def test_nothing_of_an_evaluation_that_has_ended_is_kept_in_memory(
+    service: EvaluationService,
+) -> None:
+    before = done_tasks()
+    for _ in range(2):
+        await ended(service, await service.start(spec(), ROWS))
+    await asyncio.sleep(0)
+    assert done_tasks() <= before
 
 
 async def test_a_workflow_is_scored_on_the_split_and_compared_row_by_row(
