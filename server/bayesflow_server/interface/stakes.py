@@ -18,16 +18,15 @@ __all__ = ["answer_stake", "evaluation_stake", "resumed_stake", "search_stake"]
 
 
 def search_stake(prepared: "Prepared") -> Stake:
-    """A run's: its budget, or what it needs at most if that is less."""
+    """A run's: its budget; without one in dollars, the estimate, which assumes answers' lengths."""
     spec, expected = prepared.spec, prepared.estimate
     validation = sum(row.split == "validation" for row in prepared.rows)
-    known = [usd for usd in (spec.budget.usd, expected.usd) if usd is not None]
     return Stake(
         tool="start_bayesflow_run",
         work="search",
         size=_search_size(spec, validation, expected.calls),
         models=spec.roles.models,
-        usd=min(known, default=None),
+        usd=expected.usd if spec.budget.usd is None else spec.budget.usd,
         calls=spec.budget.calls or expected.calls,
     )
 

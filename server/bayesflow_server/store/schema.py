@@ -86,7 +86,9 @@ WHEN (NEW.status IS NOT OLD.status
   OR (NEW.owner IS NOT OLD.owner AND NEW.owner IS NOT NULL)
 BEGIN
   INSERT INTO events SELECT NEW.run_id, COALESCE(MAX(position), 0) + 1, NEW.updated, NEW.status,
-    NEW.reason FROM events WHERE run_id = NEW.run_id;
+    CASE WHEN OLD.owner IS NOT NULL AND NEW.owner IS NOT NULL
+      THEN 'Taken over: the process that worked on it is gone.' ELSE NEW.reason END
+    FROM events WHERE run_id = NEW.run_id;
 END;
 
 CREATE TRIGGER round_ends AFTER INSERT ON rounds BEGIN
