@@ -177,10 +177,10 @@ class StoredTasks:
 
         if status == "paused":
             look = next(tool for tool in RunTools(self.backend).tools() if tool.name == "get_run")
-            paused = await _called(look, {"run_id": run_id, "wait_seconds": 0}, context)
+            paused = await self._called(look, {"run_id": run_id, "wait_seconds": 0}, context)
             return paused.model_copy(update={"is_error": True})
         (best,) = BestTool(self.backend).tools()
-        found = await _called(best, {"run_id": run_id}, context)
+        found = await self._called(best, {"run_id": run_id}, context)
         run = await started_run(await service.record(run_id), service.workplace)
         started = run_started(run, service).model_dump(mode="json")
         if found.is_error:
@@ -206,17 +206,24 @@ class StoredTasks:
 
         group = EvaluateTool if name == "evaluate_workflow" else AnswerTool
         (tool,) = group(self.backend).tools()
-        return await _called(tool, {_HANDLES[name]: job_id, "wait_seconds": 0}, context)
+        return await self._called(tool, {_HANDLES[name]: job_id, "wait_seconds": 0}, context)
 
+    async def _called(
+        self, tool: Tool, arguments: dict[str, Any], context: RequestContext
+    ) -> CallToolResult:
+        """The tool's result as a client gets it, a refusal included."""
+        from bayesflow_server.interface.tool import PlainTool  # with the tools, so not at the start
 
-async def _called(tool: Tool, arguments: dict[str, Any], context: RequestContext) -> CallToolResult:
-    """The tool's result as a client gets it, a refusal included."""
-    try:
-        result = await tool.run(arguments, Context(request_context=context), convert_result=True)
-    except ToolError as error:
-        return CallToolResult(content=[TextContent(text=str(error))], is_error=True)
-    assert isinstance(result, CallToolResult)
-    return result
+        if isinstance(tool, PlainTool):
+            tool.narrow(frozenset(TOOL_NAMES) - frozenset(self.offered))
+        try:
+            result = await tool.run(
+                arguments, Context(request_context=context), convert_result=True
+            )
+        except ToolError as error:
+            return CallToolResult(content=[TextContent(text=str(error))], is_error=True)
+        assert isinstance(result, CallToolResult)
+        return result
 
 
 def _fields(result: CallToolResult) -> dict[str, Any]:

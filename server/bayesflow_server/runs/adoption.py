@@ -88,8 +88,10 @@ class Adoption:
             return False
         left = False
         for run in await self.service.workplace.store.unfinished_runs():
-            if await self._consider(run, awake=awake):
-                left = True
+            try:
+                left = await self._consider(run, awake=awake) or left
+            except OSError as error:  # of this run's lock: the others are looked at all the same
+                _LOG.warning("looking for runs that were left: %s: %s", run.run_id, error)
         return left or bool(self._going)
 
     async def _consider(self, run: UnfinishedRun, *, awake: bool) -> bool:

@@ -262,7 +262,7 @@ class RunService(Observer):
             record = await self._stop(run_id, Ending("cancelled", _CANCELLED))
         if record.status not in _ENDED:
             # Another process's sitting finds this in the store and stops.
-            await self._store.update_run(run_id, status="cancelled", reason=_CANCELLED)
+            await self._store.cancel_run(run_id, _CANCELLED, unless=_ENDED)
             record = await self.record(run_id)
         return record
 

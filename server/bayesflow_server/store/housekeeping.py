@@ -151,11 +151,16 @@ class Housekeeper:
                 return deleted
 
     def delete_workflows(self) -> int:
-        """Deletes the workflows that nothing refers to; returns how many."""
+        """Deletes the workflows that nothing refers to; returns how many.
+
+        None while an evaluation goes on: of those that it compares, some stand in its request only.
+        """
         with self._explained(), self._transaction():
             return self._db.execute(
-                f"DELETE FROM workflows WHERE rowid <= ? AND workflow_id NOT IN ({_REFERENCES})",
-                (self._newest_workflow,),
+                f"DELETE FROM workflows WHERE rowid <= ? AND workflow_id NOT IN ({_REFERENCES}) "
+                "AND NOT EXISTS (SELECT 1 FROM evaluations WHERE updated > ? "
+                "AND status NOT IN ('finished', 'failed'))",
+                (self._newest_workflow, time.time() - _STALE_SECONDS),
             ).rowcount
 
     def give_back(self) -> int:

@@ -1,6 +1,6 @@
 """Small reads of what clients watch and type: did a pool grow, how far is a story, ids by prefix.
 
-Each is one query that an index answers; none reads a source or a row of a dataset.
+None reads a source or a row of a dataset.
 """
 
 from typing import NamedTuple

@@ -193,6 +193,24 @@ class RunStore(Access):
             self._announce()
         return bool(rows)
 
+    async def cancel_run(self, run_id: str, reason: str, *, unless: Collection[RunStatus]) -> bool:
+        """Marks the run as cancelled, unless it is in one of these by now; returns whether it was.
+
+        Its owner, if it has one, finds the mark and stops.
+        """
+        marks = ", ".join("?" * len(unless))
+        rows = await self._writer.submit(
+            Statement(
+                "UPDATE runs SET status = 'cancelled', reason = ?, updated = ?, "
+                "revision = revision + 1 "
+                f"WHERE run_id = ? AND status NOT IN ({marks}) RETURNING revision",
+                (reason, time.time(), run_id, *unless),
+            )
+        )
+        if rows:
+            self._announce()
+        return bool(rows)
+
     async def put_down_run(
         self,
         run_id: str,

@@ -175,6 +175,18 @@ async def test_a_server_that_only_reads_stops_no_run_and_goes_on_with_no_evaluat
         assert state["status"] == "interrupted"
 
 
+async def test_a_task_s_result_advises_no_tool_that_the_server_lacks(
+    tmp_path: Path, rows: Path, application: Application
+) -> None:
+    async with connected(_aware(application)) as client:
+        run = await begun(client, "start_bayesflow_run", task_arguments(rows))
+        whole = await ended(client, run["taskId"])
+    async with connected(_aware(application, read_only=True)) as client:
+        narrowed = await ended(client, run["taskId"])
+    assert "run_workflow" in whole["result"]["structuredContent"]["next"]
+    assert "run_workflow" not in narrowed["result"]["structuredContent"]["next"]
+
+
 async def test_what_is_refused_is_refused_at_once(aware: Client, rows: Path) -> None:
     refused = await begun(aware, "start_bayesflow_run", task_arguments(rows, executor="nobody:x"))
     assert refused["isError"] is True

@@ -174,6 +174,18 @@ async def test_a_workflow_stored_while_pruning_stays(store: Store, path: Path) -
         assert keeper.delete_workflows() == 1
 
 
+async def test_no_workflow_goes_while_an_evaluation_goes_on(store: Store, path: Path) -> None:
+    for name in ("wf_1", "wf_compared"):
+        await store.put_workflow(WorkflowRecord(name, "source", "[]"))
+    await store.create_evaluation(NewEvaluation("eval_1", "wf_1", "{}", "running"), [])
+    with Housekeeper(path) as keeper:
+        assert keeper.delete_workflows() == 0
+    await store.update_evaluation("eval_1", status="finished", report="{}")
+    with Housekeeper(path) as keeper:
+        assert keeper.delete_workflows() == 1
+    assert await store.workflow("wf_1") is not None
+
+
 async def test_old_answers_go_and_new_ones_stay(store: Store, path: Path) -> None:
     for key in ("a", "b"):
         await store.record_completion(

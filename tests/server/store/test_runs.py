@@ -6,7 +6,7 @@ import pytest
 
 from bayesflow_server.errors import NotFoundError
 from bayesflow_server.store import IdempotencyKeyError, Store
-from bayesflow_server.store.records import NewRun, RowRecord, RunCursor
+from bayesflow_server.store.records import NewRun, RowRecord, RunCursor, UsageDelta
 
 LONG_SECONDS = 60.0
 
@@ -223,3 +223,41 @@ async def test_a_change_of_another_run_does_not_end_the_wait(store: Store, run_i
     assert not waiting.done()
     await store.update_run(run_id, phase="{}")
     assert await waiting == 2
+
+
+async def test_a_cancellation_comes_too_late_for_a_run_that_has_ended(
+    store: Store, run_id: str
+) -> None:
+    await store.update_run(run_id, status="finished", outcome="{}")
+    assert not await store.cancel_run(run_id, "why", unless=("finished", "failed", "cancelled"))
+    run = await store.run(run_id)
+    assert run is not None
+    assert (run.status, run.reason) == ("finished", None)
+    await store.update_run(run_id, status="running")
+    assert await store.cancel_run(run_id, "why", unless=("finished",))
+    run = await store.run(run_id)
+    assert run is not None
+    assert (run.status, run.reason) == ("cancelled", "why")
+
+
+async def test_a_run_is_read_with_what_it_used(store: Store, run_id: str) -> None:
+    assert await store.run_with_usage("none") is None
+    assert await store.run_with_usage(run_id) == (await store.run(run_id), [])
+    for role in ("optimizer", "executor"):
+        await store.add_usage(UsageDelta(run_id, role, "m", calls=2))
+    used = await store.usage(run_id)
+    assert await store.run_with_usage(run_id) == (await store.run(run_id), used)
+    assert [one.role for one in used] == ["executor", "optimizer"]
+
+
+async def test_a_takeover_says_so_in_the_story(store: Store, run_id: str) -> None:
+    for owner, previous in (("first", None), ("second", "first")):
+        assert await store.claim_run(
+            run_id, owner, from_owner=previous, statuses=("queued", "running")
+        )
+    story = [(one.kind, one.detail) for one in await store.events(run_id)]
+    assert story == [
+        ("queued", None),
+        ("running", None),
+        ("running", "Taken over: the process that worked on it is gone."),
+    ]
