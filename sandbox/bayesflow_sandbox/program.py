@@ -13,10 +13,10 @@ from importlib.resources import files
 from typing import Final
 
 from bayesflow_sandbox.dialect import adapt
-from bayesflow_sandbox.policy import Violation, names_exec_code, violations
+from bayesflow_sandbox.policy import names_exec_code
 from bayesflow_sandbox.steps import StepHeader, call_method, source_lines, step_at, step_headers
 
-__all__ = ["ARGUMENTS", "HOST_PREFIX", "USAGE", "Place", "Program", "compile_program", "prepare"]
+__all__ = ["ARGUMENTS", "HOST_PREFIX", "USAGE", "Place", "Program", "compile_program"]
 
 # Names by which the world's code reaches the host. A workflow that calls them meets the same door.
 HOST_PREFIX: Final = "_bayesflow_host_"
@@ -88,17 +88,6 @@ class Program:
             code=self.lines[inner[-1] - 1].strip()[:200],
             step=step_at(called[-1], self.headers) if called else None,
         )
-
-
-def prepare(source: str, *, exec_code: bool = False) -> Program | tuple[Violation, ...]:
-    """Returns the program of a workflow that keeps the policy, otherwise its violations.
-
-    Args:
-        source: The workflow's source.
-        exec_code: Whether it may use ``exec_code``.
-    """
-    found = violations(source, exec_code=exec_code)
-    return found if found else compile_program(source)
 
 
 def compile_program(source: str) -> Program:

@@ -16,9 +16,7 @@ it would block Monty for every other workflow.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
@@ -32,8 +30,8 @@ from bayesflow_sandbox.locked.kernel import missing
 from bayesflow_sandbox.locked.trial import Trials
 from bayesflow_sandbox.monty import MontyEngine
 from bayesflow_sandbox.outcome import Failure, JsonValue, Outcome
-from bayesflow_sandbox.policy import Violation
-from bayesflow_sandbox.program import Program, prepare
+from bayesflow_sandbox.policy import Violation, violations
+from bayesflow_sandbox.program import Program, compile_program
 from bayesflow_sandbox.replay import ReplayHost
 from bayesflow_sandbox.steps import source_lines
 from bayesflow_sandbox.unit_tests import ExecCode, TestReport, UnitTests, exec_code_answer
@@ -77,7 +75,6 @@ class Sandbox:
         self._need_locked: OrderedDict[bytes, None] = OrderedDict()
         # By source and whether it may use `exec_code`, those asked for last at the end.
         self._programs: OrderedDict[tuple[str, bool], asyncio.Future[_Prepared]] = OrderedDict()
-        self._preparer = ThreadPoolExecutor(1, "sandbox preparer")
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -178,18 +175,19 @@ class Sandbox:
         await self._monty.aclose()
         await self._locked.aclose()
         await self._trials.aclose()
-        self._preparer.shutdown(wait=False)
 
     async def _prepared(self, source: str, exec_code: bool) -> "_Prepared":
-        """The program, made once, in a thread: it takes long enough for others to notice."""
+        """The program, made once.
+
+        Not in a thread: before Python 3.11.8 two threads that parse at once may fail, and nowhere
+        may they silence warnings at once.
+        """
         key = (source, exec_code)
         program = self._programs.get(key)
         if program is None:
             if self._closed:
                 raise SandboxClosedError("the sandbox is closed; make a new one")
-            loop = asyncio.get_running_loop()
-            work = partial(prepare, source, exec_code=exec_code)
-            program = self._programs[key] = loop.run_in_executor(self._preparer, work)
+            program = self._programs[key] = asyncio.create_task(_made(source, exec_code))
             if len(self._programs) > _KEPT_PROGRAMS:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
@@ -250,6 +248,15 @@ class Sandbox:
         self._need_locked[_key(program)] = None
         if len(self._need_locked) > _REMEMBERED:
             self._need_locked.popitem(last=False)
+
+
+async def _made(source: str, exec_code: bool) -> "_Prepared":
+    """The program of a workflow that keeps the policy, otherwise its violations."""
+    found = violations(source, exec_code=exec_code)
+    if found:
+        return found
+    await asyncio.sleep(0)  # either half takes long enough for others to notice
+    return compile_program(source)
 
 
 async def _run(

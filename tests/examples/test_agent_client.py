@@ -36,7 +36,7 @@ def test_it_writes_a_runs_workflows_and_prints_the_best(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     for text in (
         "Round 1 takes it as its refinements begin.",
-        "answered extend accepted, extend accepted, extend accepted, extend accepted; 0 open",
+        "answered extend accepted, extend accepted; 0 open",
         "answered critique accepted",
         "answered edit accepted",
         "class Workflow",

@@ -44,10 +44,8 @@ async def warm_sources(
     sources: dict[str, None] = {}
     for name in names:
         for source in await _named(name, store):
-            # In a thread: it may be long, and other calls must not wait for it.
-            sources.setdefault(
-                await asyncio.to_thread(_admitted, source, name, exec_code=exec_code)
-            )
+            await asyncio.sleep(0)  # a source may be long, and other calls have their turn
+            sources.setdefault(_admitted(source, name, exec_code=exec_code))
     return tuple(sources)
 
 
