@@ -14,7 +14,7 @@ demo: $(VENV)/.local  ## search a workflow for a small model on this machine
 
 # Four at a time whatever the cores: many tests wait for processes that start and end.
 test: $(VENV)/.dev  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 4 --dist loadfile --durations=40
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 4 --dist worksteal --durations=10
 
 # Statistics wait for the cores alone; the others share one model, whose threads want both.
 test-slow: $(VENV)/.dev  ## statistics, chaos, real rows and the real model
