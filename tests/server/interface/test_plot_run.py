@@ -80,7 +80,8 @@ async def test_every_kind_of_run_is_drawn_in_every_way(tmp_path: Path, run: str)
         assert schema is not None
         for kind in KINDS:
             said, png = await drawn(client, run_id, kind)
-            assert await drawn(older, run_id, kind) == (said, png)
+            again = await drawn(older, run_id, kind)
+            assert run == "running" or again == (said, png)  # a run may move on in between
             check_picture(png)
             jsonschema.validate(said, schema)
             check_words(said, run_id, kind)
