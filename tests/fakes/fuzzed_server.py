@@ -9,8 +9,8 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar, cast
@@ -26,7 +26,7 @@ from bayesflow_server.interface.server import BayesFlowServer
 from bayesflow_server.runs.spec import RunSpec
 from bayesflow_server.settings import Settings
 from fakes.fuzzed_arguments import PLACEHOLDERS
-from fakes.mcp_sessions import Arguments, call, task_arguments, write_rows
+from fakes.mcp_sessions import Arguments, call, connected, task_arguments, write_rows
 
 __all__ = ["WIRES", "FuzzedServer", "Wire"]
 
@@ -126,7 +126,7 @@ class FuzzedServer:
         )
         server = BayesFlowServer(application)
         for wire in WIRES:
-            held = _held(Client(server, mode=wire))
+            held = connected(Client(server, mode=wire))
             self._clients[wire] = await self._opened.enter_async_context(held)
         client = self._clients["auto"]
         for tool in (await client.list_tools()).tools:
@@ -252,24 +252,6 @@ class FuzzedServer:
             RunSpec.model_validate_json(request)
             assert isinstance(json.loads(warnings), list)
         return len(runs)
-
-
-@asynccontextmanager
-async def _held(client: Client) -> AsyncGenerator[Client]:
-    """The client, connected in a task of its own: each call comes from another."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    done = asyncio.Event()
-
-    async def hold() -> None:
-        async with client:
-            ready.set_result(None)
-            await done.wait()
-
-    holding = asyncio.create_task(hold())
-    await asyncio.wait([holding, ready], return_when=asyncio.FIRST_COMPLETED)
-    yield client
-    done.set()
-    await holding
 
 
 def _named(text: str, known: Mapping[str, str]) -> str:

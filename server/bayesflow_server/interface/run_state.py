@@ -8,6 +8,7 @@ from bayesflow_server.excerpt import ERROR, excerpt
 from bayesflow_server.gateway.budget import BudgetLimits
 from bayesflow_server.gateway.usage import UsageTotals
 from bayesflow_server.interface.progress import phase_of
+from bayesflow_server.run_status import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +28,7 @@ __all__ = [
     "run_state",
 ]
 
-Status = Literal[
-    "queued",
-    "running",
-    "waiting_for_client",
-    "paused",
-    "interrupted",
-    "cancelled",
-    "finished",
-    "failed",
-]
+Status: TypeAlias = RunStatus
 # The statuses are listed once, at get_run.
 AnyStatus: TypeAlias = Annotated[Status, WithJsonSchema({"type": "string"})]
 WORKING: Final = ("queued", "running")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal
 
+from bayesflow_server.run_status import RunStatus
+
 __all__ = [
     "UNSET",
     "CompletionRecord",
@@ -37,16 +39,6 @@ __all__ = [
     "WorkflowRecord",
 ]
 
-RunStatus = Literal[
-    "queued",
-    "running",
-    "waiting_for_client",
-    "paused",
-    "interrupted",
-    "cancelled",
-    "finished",
-    "failed",
-]
 Split = Literal["demonstration", "validation", "selection", "test"]
 Origin = Literal["prior", "refined", "baseline", "submitted", "warm"]
 Role = Literal["executor", "optimizer", "refiner", "judge"]

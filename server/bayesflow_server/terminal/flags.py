@@ -2,25 +2,17 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, get_args
 
+from bayesflow_server.plots.kinds import PlotKind
+from bayesflow_server.run_status import RUN_STATUSES
 from bayesflow_server.terminal.bench_flags import add_bench_flags
 
-__all__ = ["KINDS", "SERVING", "STATUSES", "add_flags", "add_serving", "add_shared", "meant"]
+__all__ = ["KINDS", "SERVING", "add_flags", "add_serving", "add_shared", "meant"]
 
 # Flags of `serve`; without a command they are the server's, too.
 SERVING: Final = ("read_only", "tools", "auto_resume", "confirm_above")
-STATUSES: Final = (
-    "queued",
-    "running",
-    "waiting_for_client",
-    "paused",
-    "interrupted",
-    "cancelled",
-    "finished",
-    "failed",
-)
-KINDS: Final = ("rewards", "genealogy", "posterior", "accuracy_cost")
+KINDS: Final[tuple[PlotKind, ...]] = get_args(PlotKind)
 _JSON: Final = "print one JSON document on stdout, all else on stderr"
 
 _Parser: TypeAlias = argparse.ArgumentParser
@@ -252,7 +244,7 @@ def _names(text: str) -> list[str]:
 
 
 def _statuses(text: str) -> list[str]:
-    return _known(text, STATUSES, "status of a run")
+    return _known(text, RUN_STATUSES, "status of a run")
 
 
 def _kinds(text: str) -> list[str]:
